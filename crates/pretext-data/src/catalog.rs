@@ -46,18 +46,19 @@ pub(crate) fn scan(root: &Path) -> Result<Catalog, Error> {
         Ok(folders.iter().find(|(folder, _)| folder == name.as_bytes()).map(|(_, path)| path))
     };
     let splits = [path_of("train")?, path_of("val")?, path_of("unsup")?];
-    catalog.ignored = others.len();
     match splits {
         [None, None, None] if folders.is_empty() => {
             if pictures.is_empty() {
                 return Err(Error::Empty { path: root.to_owned() });
             }
+            catalog.ignored = others.len();
             catalog.unsup = pictures;
         }
         [None, None, None] => scan_train(root, &mut catalog)?,
         [None, Some(_), _] => return Err(Error::NoTrain { path: root.to_owned() }),
         [train, val, unsup] => {
-            catalog.ignored += pictures.len() + folders.len() - splits.iter().flatten().count();
+            let splits = splits.iter().flatten().count();
+            catalog.ignored = others.len() + pictures.len() + folders.len() - splits;
             if let Some(train) = train {
                 scan_train(train, &mut catalog)?;
             }
@@ -133,7 +134,9 @@ fn class_folders(folder: &Path, ignored: &mut usize) -> Result<Vec<(String, Path
 /// All pictures in a folder and the folders below it, sorted by name.
 fn walk(folder: &Path, ignored: &mut usize) -> Result<Vec<File>, Error> {
     let mut files = Vec::new();
-    walk_into(folder, b"", &mut Vec::new(), &mut files, ignored)?;
+    let place = fs::canonicalize(folder).map_err(|error| Error::from_io(folder, error))?;
+    let mut above = place.ancestors().skip(1).map(Path::to_owned).collect();
+    walk_into(folder, b"", &mut above, &mut files, ignored)?;
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
 }

@@ -123,6 +123,9 @@ fn decode_with_image(
     bytes: &[u8],
     format: ImageFormat,
 ) -> Result<(DynamicImage, Orientation), DecodeError> {
+    if format == ImageFormat::WebP && is_shorter_than_announced(bytes) {
+        return Err(DecodeError::Truncated);
+    }
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_ALLOCATION);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -134,6 +137,13 @@ fn decode_with_image(
     // A broken orientation tag is no reason to lose the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     Ok((DynamicImage::from_decoder(decoder)?, orientation))
+}
+
+/// Whether a RIFF file ends before its announced end; the decoder does not miss chunks behind the
+/// pixels, but one of them holds the orientation.
+fn is_shorter_than_announced(bytes: &[u8]) -> bool {
+    let announced = bytes.get(4..8).and_then(|size| size.try_into().ok()).map(u32::from_le_bytes);
+    announced.is_none_or(|size| (bytes.len() as u64) < u64::from(size) + 8)
 }
 
 fn check_size(width: u32, height: u32) -> Result<(), DecodeError> {

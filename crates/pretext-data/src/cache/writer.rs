@@ -58,7 +58,7 @@ pub struct Report {
 /// use std::ops::ControlFlow;
 /// use pretext_data::{Dataset, cache};
 /// # let folder = tempfile::tempdir()?;
-/// # std::fs::copy("../../data/hostile/grey.jpg", folder.path().join("a.jpg"))?;
+/// # std::fs::copy("../../data/hostile/good/grey.jpg", folder.path().join("a.jpg"))?;
 /// # let path = folder.path().join("pictures.safetensors");
 /// let data = Dataset::open(folder.path())?;
 /// let report = cache::write(&data, &path, &cache::Options::default(), |_| ControlFlow::Continue(()))?;

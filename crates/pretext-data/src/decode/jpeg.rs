@@ -71,6 +71,7 @@ fn tidy(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let mut rest = bytes.get(2..).ok_or(DecodeError::Truncated)?;
     copy.extend([0xFF, 0xD8]);
     let mut sequential = true;
+    let mut scan_end = copy.len();
     loop {
         let marker;
         (marker, rest) = next_marker(rest).ok_or(DecodeError::Truncated)?;
@@ -96,10 +97,11 @@ fn tidy(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
             let end = coded_length(rest).ok_or(DecodeError::Truncated)?;
             copy.extend(&rest[..end]);
             rest = &rest[end..];
+            scan_end = copy.len();
         }
     }
     if sequential {
-        copy.extend(PADDING);
+        copy.splice(scan_end..scan_end, PADDING);
     }
     copy.extend([0xFF, END]);
     Ok(copy)
@@ -135,6 +137,8 @@ impl From<DecodeErrors> for DecodeError {
         match error {
             DecodeErrors::ExhaustedData => Self::Truncated,
             DecodeErrors::Unsupported(scheme) => Self::Unsupported(format!("{scheme:?}")),
+            DecodeErrors::Format(text) => Self::Corrupt(text),
+            DecodeErrors::FormatStatic(text) => Self::Corrupt(text.into()),
             error => Self::Corrupt(one_line(&error)),
         }
     }
@@ -163,6 +167,13 @@ mod tests {
     #[test]
     fn a_picture_inside_a_segment_does_not_end_the_file() {
         check(b"\xFF\xD8\xFF\xE1\0\x06\xFF\xD8\xFF\xD9", Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn padding_stands_behind_the_last_scan() {
+        let file = b"\xFF\xD8\xFF\xDA\0\x02ab\xFF\xDA\0\x02cd\xFF\xFE\0\x02\xFF\xD9";
+        let padded = [&file[..14], &PADDING, &file[14..]].concat();
+        check(file, Ok(&padded));
     }
 
     #[test]

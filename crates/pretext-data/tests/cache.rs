@@ -1,0 +1,256 @@
+//! A cache is the folder it was made from, and anything that is no whole cache is refused.
+
+mod support;
+
+use std::{fs, ops::ControlFlow, path::Path};
+
+use pretext_data::{Dataset, Error, Labelled, Pictures, cache, cache::Options};
+use support::{add, folder, imagewang};
+
+fn write(data: &Dataset, path: &Path, options: &Options) -> Result<cache::Report, Error> {
+    cache::write(data, path, options, |_| ControlFlow::Continue(()))
+}
+
+#[track_caller]
+fn same(a: &Pictures, b: &Pictures) {
+    assert_eq!(a.len(), b.len());
+    for i in 0..a.len() {
+        assert_eq!(a.read(i).unwrap(), b.read(i).unwrap(), "{i}");
+        assert_eq!(a.name(i).unwrap(), b.name(i).unwrap());
+    }
+}
+
+#[track_caller]
+fn same_labelled(a: &Labelled, b: &Labelled) {
+    same(a.pictures(), b.pictures());
+    assert_eq!(a.labels(), b.labels());
+}
+
+#[test]
+fn a_cache_equals_its_folder() {
+    let (root, out) = (imagewang(), folder([""; 0]));
+    let path = out.path().join("a.safetensors");
+    let data = Dataset::open(root.path()).unwrap();
+    let report = write(&data, &path, &Options::default()).unwrap();
+    assert_eq!((report.pictures, report.damaged.len()), (33, 0));
+    assert_eq!(report.bytes, path.metadata().unwrap().len());
+
+    let cached = Dataset::open(&path).unwrap();
+    same_labelled(data.train(), cached.train());
+    same_labelled(data.val(), cached.val());
+    same(data.unsup(), cached.unsup());
+    assert_eq!(data.classes(), cached.classes());
+    assert_eq!(data.fingerprint(), cached.fingerprint());
+    assert_eq!(data.summary().classes, cached.summary().classes);
+    assert!(cached.summary().cached);
+    assert!(matches!(cached.unsup().read(20), Err(Error::NoSuchPicture { .. })));
+}
+
+#[test]
+fn real_pictures_survive_in_a_cache() {
+    let folder: std::path::PathBuf =
+        [env!("CARGO_MANIFEST_DIR"), "../../data/hostile/good"].iter().collect();
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("a.safetensors");
+    let data = Dataset::open(&folder).unwrap();
+    write(&data, &path, &Options::default()).unwrap();
+    same(data.unsup(), Dataset::open(&path).unwrap().unsup());
+}
+
+#[test]
+fn the_file_does_not_depend_on_threads_and_does_not_tell_names_of_unsup() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let data = Dataset::open(root.path()).unwrap();
+    let bytes = |threads| {
+        let path = out.path().join(format!("{threads}.safetensors"));
+        write(&data, &path, &Options { threads, ..Options::default() }).unwrap();
+        fs::read(path).unwrap()
+    };
+    let one = bytes(1);
+    assert_eq!(one, bytes(5));
+    let tells = |name: &[u8]| one.windows(name.len()).any(|window| window == name);
+    assert!(tells(b"train/n02/n02_5.JPEG"));
+    // Numbers from 9 on are in unsup/ alone.
+    for name in [b"n00_10", b"n01_11", b"n01_19"] {
+        assert!(!tells(name));
+    }
+}
+
+#[test]
+fn tensors_are_as_documented() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    let data = Dataset::open(root.path()).unwrap();
+    write(&data, &path, &Options::default()).unwrap();
+    let file = fs::read(&path).unwrap();
+    let (header, _) = safetensors::SafeTensors::read_metadata(&file).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    for (name, dtype, shape) in [
+        ("offsets", safetensors::Dtype::I64, vec![34]),
+        ("sizes", safetensors::Dtype::U32, vec![33, 2]),
+        ("labels", safetensors::Dtype::U32, vec![33]),
+        ("split", safetensors::Dtype::U8, vec![33]),
+    ] {
+        let tensor = tensors.tensor(name).unwrap();
+        assert_eq!((tensor.dtype(), tensor.shape()), (dtype, shape.as_slice()), "{name}");
+        let start = tensor.data().as_ptr() as usize - file.as_ptr() as usize;
+        assert_eq!(start % dtype.bitsize().div_ceil(8), 0, "{name} is aligned");
+    }
+    assert_eq!(header % 8, 0);
+    let split = tensors.tensor("split").unwrap().data().to_vec();
+    assert_eq!(split, [vec![0; 9], vec![1; 4], vec![2; 20]].concat());
+    let labels = tensors.tensor("labels").unwrap().data().to_vec();
+    assert_eq!(labels[4 * 13..], [255; 80]);
+}
+
+#[test]
+fn larger_pictures_are_reduced() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    let data = Dataset::open(root.path()).unwrap();
+    write(&data, &path, &Options { size: Some(3), ..Options::default() }).unwrap();
+    let cached = Dataset::open(&path).unwrap();
+    assert_eq!(cached.summary().cached_size, Some(3));
+    assert_eq!(cached.fingerprint(), data.fingerprint());
+    for i in 0..cached.unsup().len() {
+        let (before, after) = (data.unsup().read(i).unwrap(), cached.unsup().read(i).unwrap());
+        let shorter = before.width.min(before.height);
+        assert_eq!(after.width.min(after.height), shorter.min(3));
+        assert_eq!(before.pixels[..3], after.pixels[..3]);
+    }
+}
+
+#[test]
+fn damaged_pictures_are_left_out_and_listed() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    for name in ["train/n01/n01_4.JPEG", "val/n00/n00_0.JPEG"] {
+        fs::write(root.path().join(name), "").unwrap();
+    }
+    let data = Dataset::open(root.path()).unwrap();
+    let report = write(&data, &path, &Options::default()).unwrap();
+    assert_eq!(report.pictures, 31);
+    assert!(report.damaged[0].name.ends_with("train/n01/n01_4.JPEG"));
+    assert!(report.damaged[1].name.ends_with("val/n00/n00_0.JPEG"));
+    let cached = Dataset::open(&path).unwrap();
+    assert_eq!(cached.train().labels(), [0, 0, 0, 1, 1, 2, 2, 2]);
+    assert_eq!((cached.val().len(), cached.unsup().len()), (3, 20));
+    assert_eq!(cached.summary().damaged, 2);
+    assert_eq!(cached.fingerprint(), data.fingerprint());
+
+    let strict = Options { strict: true, ..Options::default() };
+    let error = write(&data, &out.path().join("b.safetensors"), &strict).unwrap_err().to_string();
+    assert!(error.contains("train/n01/n01_4.JPEG: damaged picture: the file is empty"), "{error}");
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1, "nothing half-written is left");
+}
+
+#[test]
+fn refusals_leave_nothing_behind() {
+    let (root, out) = (folder(["a/1.png", "a/2.png"]), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    let data = Dataset::open(root.path()).unwrap();
+    let stopped = cache::write(&data, &path, &Options::default(), |progress| {
+        assert_eq!((progress.done, progress.total), (1, 2));
+        ControlFlow::Break(())
+    });
+    assert!(matches!(stopped, Err(Error::Stopped { .. })));
+    let wrong_name = write(&data, &out.path().join("a.bin"), &Options::default());
+    assert!(matches!(wrong_name, Err(Error::CacheName { .. })));
+    let no_folder = write(&data, &out.path().join("b/a.safetensors"), &Options::default());
+    assert!(matches!(no_folder, Err(Error::Write { .. })));
+    for name in ["a/1.png", "a/2.png"] {
+        fs::write(root.path().join(name), "").unwrap();
+    }
+    let nothing = write(&Dataset::open(root.path()).unwrap(), &path, &Options::default());
+    assert!(matches!(nothing, Err(Error::AllDamaged { count: 2, .. })));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_cache_is_not_cached_and_is_replaced_whole() {
+    let (root, out) = (folder(["a/1.png"]), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    let data = Dataset::open(root.path()).unwrap();
+    write(&data, &path, &Options::default()).unwrap();
+    let cached = Dataset::open(&path).unwrap();
+    let before = cached.train().pictures().read(0).unwrap();
+    let again = write(&cached, &out.path().join("b.safetensors"), &Options::default());
+    assert!(matches!(again, Err(Error::AlreadyCached { .. })));
+
+    add(root.path(), "b/2.png", 7);
+    write(&Dataset::open(root.path()).unwrap(), &path, &Options::default()).unwrap();
+    assert_eq!(Dataset::open(&path).unwrap().train().len(), 2);
+    // Who has the old one open still reads the old one.
+    assert_eq!(cached.train().pictures().read(0).unwrap(), before);
+}
+
+#[test]
+fn a_stale_cache_is_noticed() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    write(&Dataset::open(root.path()).unwrap(), &path, &Options::default()).unwrap();
+    assert!(cache::is_current(&path, root.path()).unwrap());
+    add(root.path(), "unsup/more.png", 1);
+    assert!(!cache::is_current(&path, root.path()).unwrap());
+    assert!(cache::is_current(&path, &out.path().join("missing")).is_err());
+}
+
+#[track_caller]
+fn check(content: &[u8], problem: &str) {
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("a.safetensors");
+    fs::write(&path, content).unwrap();
+    let error = Dataset::open(&path).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("a.safetensors: not a usable decoded cache: {problem}")),
+        "{error}"
+    );
+    assert!(
+        error.ends_with("; write it again from the folder") && !error.contains('\n'),
+        "{error}"
+    );
+}
+
+#[test]
+fn files_that_are_no_whole_cache_are_refused() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    write(&Dataset::open(root.path()).unwrap(), &path, &Options::default()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    for length in [0, 4, 8, 100, whole.len() / 2, whole.len() - 1] {
+        check(&whole[..length], "it is truncated or no safetensors file");
+    }
+    check(
+        b"This is no cache, but it has the name of one.",
+        "it is truncated or no safetensors file",
+    );
+    let other =
+        safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![1], &[0]).unwrap();
+    let other = safetensors::serialize([("pixels", other)], None).unwrap();
+    check(&other, "it is a safetensors file of another kind");
+}
+
+#[test]
+fn rows_that_contradict_each_other_are_refused() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    write(&Dataset::open(root.path()).unwrap(), &path, &Options::default()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    for (name, at, byte, problem) in [
+        ("offsets", 8 * 2, 1, "the offset or size of its row 1 is wrong"),
+        ("offsets", 8 * 33 + 7, 0x80, "the offset or size of its row 32 is wrong"),
+        ("offsets", 8 * 33 + 6, 1, "the offset or size of its row 32 is wrong"),
+        ("sizes", 8 * 3, 0, "the offset or size of its row 3 is wrong"),
+        ("labels", 0, 3, "the label of its row 0 is wrong"),
+        ("labels", 4 * 14, 0, "the label of its row 14 is wrong"),
+        ("split", 9, 2, "the split of its row 9 is wrong"),
+        ("names", 0, 0xFF, "the name of its row 0 is wrong"),
+    ] {
+        let tensor = tensors.tensor(name).unwrap();
+        let start = tensor.data().as_ptr() as usize - whole.as_ptr() as usize;
+        let mut changed = whole.clone();
+        changed[start + at] = byte;
+        check(&changed, problem);
+    }
+}
