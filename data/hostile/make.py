@@ -187,6 +187,8 @@ def main():
     damaged("without_end_marker.jpg", jpeg[:-2])
     damaged("truncated_and_ended.jpg", jpeg[:len(jpeg) * 3 // 4] + b"\xff\xd9")
     damaged("truncated_progressive.jpg", progressive[:len(progressive) * 3 // 4])
+    cut = progressive[:len(progressive) // 2]
+    damaged("truncated_and_ended_progressive.jpg", cut + b"\xff\xd9")
     thumbnail = b"\xff\xe1" + struct.pack(">H", 2 + len(jpeg)) + jpeg
     damaged("truncated_with_thumbnail.jpg", jpeg[:2] + thumbnail + jpeg[2:len(jpeg) // 2 + 200])
     scan = jpeg.index(b"\xff\xda") + 14

@@ -73,6 +73,7 @@ fn damaged_files_are_refused_with_the_reason() {
         ("truncated.png", DecodeError::Truncated),
         ("truncated.webp", DecodeError::Truncated),
         ("truncated_and_ended.jpg", corrupt()),
+        ("truncated_and_ended_progressive.jpg", DecodeError::Truncated),
         ("truncated_lossless.webp", DecodeError::Truncated),
         ("truncated_progressive.jpg", DecodeError::Truncated),
         ("truncated_with_thumbnail.jpg", DecodeError::Truncated),
@@ -86,6 +87,13 @@ fn damaged_files_are_refused_with_the_reason() {
         let corrupt =
             matches!((&error, &reason), (DecodeError::Corrupt(_), DecodeError::Corrupt(_)));
         assert!(corrupt || error == reason, "{name}: {error:?}");
+    }
+}
+
+#[test]
+fn a_jpeg_without_a_picture_is_refused() {
+    for bytes in [b"\xFF\xD8\xFF\xD9".as_slice(), b"\xFF\xD8\xFF\xFE\0\x03c\xFF\xD9"] {
+        assert!(decode(bytes).is_err());
     }
 }
 
