@@ -150,7 +150,7 @@ fn refusals_leave_nothing_behind() {
     let path = out.path().join("a.safetensors");
     let data = Dataset::open(root.path()).unwrap();
     let stopped = cache::write(&data, &path, &Options::default(), |progress| {
-        assert_eq!((progress.done, progress.total), (1, 2));
+        assert_eq!((progress.done, progress.total), (2, 2));
         ControlFlow::Break(())
     });
     assert!(matches!(stopped, Err(Error::Stopped { .. })));

@@ -52,7 +52,7 @@ pub struct Report {
 ///
 /// The file is built beside its final place under another name, and renamed once it is whole and
 /// on disk. Memory holds a few pictures at a time, however large the data set is. `progress` is
-/// called after each picture; if it breaks, the writing stops.
+/// called after every few pictures; if it breaks, the writing stops.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -105,18 +105,20 @@ pub fn write(
     let mut file = Draft::create(path, &header).map_err(failed)?;
     let size = options.size;
     let loader = Loader {
-        batch_size: 1,
+        // Together at most 64 pictures in memory: few enough for the largest ones.
+        batch_size: 16,
         threads: options.threads,
-        // With batches of one, this is the number of pictures in memory.
-        prefetch: 64,
+        prefetch: 3,
         strict: options.strict,
         drop_last: false,
     };
     let mut damaged = Vec::new();
     let order = (0..total).collect();
     let batches = loader.batches(&pictures, order, move |_, picture| reduce(picture, size));
-    for (done, batch) in (1..).zip(batches) {
+    let mut done = 0;
+    for batch in batches {
         let batch = batch?;
+        done += batch.items.len() + batch.damaged.len();
         for (id, picture) in batch.ids.into_iter().zip(&batch.items) {
             let (split, label) = if id < train.len() {
                 header.train += 1;
