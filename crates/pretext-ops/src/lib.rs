@@ -1,1 +1,24 @@
-//! Skeleton.
+#![doc = include_str!("../README.md")]
+
+mod activation;
+mod batch_norm;
+mod blur_pool;
+mod conv2d;
+mod linear;
+mod loss;
+mod matrix;
+mod pixel_shuffle;
+mod plane;
+mod pool;
+mod upsample;
+mod values;
+
+pub use activation::{mish, relu};
+pub use batch_norm::{BatchNormOutput, batch_norm, batch_norm_eval};
+pub use blur_pool::{blur_pool2d, replicate_blur2d};
+pub use conv2d::conv2d;
+pub use linear::linear;
+pub use loss::{cross_entropy, l1_loss, mse_loss};
+pub use pixel_shuffle::pixel_shuffle;
+pub use pool::{AvgPool, avg_pool2d, global_avg_pool2d, max_pool2d};
+pub use upsample::{upsample_bilinear2d, upsample_nearest2d};

@@ -1,0 +1,136 @@
+//! The named variables of a network, in the order in which it was built.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use candle_core::{Device, Tensor, Var};
+
+use crate::error::{Error, Mismatch, Result};
+
+/// What a variable is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A weight of a convolution or linear layer; weight decay applies to these alone.
+    Weight,
+    /// A bias.
+    Bias,
+    /// A scale or shift of a normalisation, or another small factor.
+    Norm,
+    /// State that is not trained: running means and variances.
+    RunningStatistic,
+}
+
+/// One variable of a network.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Its name, unique in the network.
+    pub name: String,
+    /// Its value. Clones share it.
+    pub var: Var,
+    /// What it is for.
+    pub kind: Kind,
+}
+
+/// The variables of one network.
+#[derive(Debug)]
+pub struct Parameters {
+    device: Device,
+    list: Mutex<Vec<Parameter>>,
+}
+
+impl Parameters {
+    /// None yet; a [`crate::Builder`] adds them.
+    pub fn new(device: &Device) -> Self {
+        Self { device: device.clone(), list: Mutex::default() }
+    }
+
+    /// Where the variables lie.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Adds a variable with an initial value.
+    ///
+    /// # Errors
+    /// If the name is taken or memory cannot be had.
+    pub fn insert(&self, name: &str, kind: Kind, value: &Tensor) -> Result<Var> {
+        let mut list = self.lock();
+        if list.iter().any(|parameter| parameter.name == name) {
+            return Err(candle_core::Error::Msg(format!("two parameters are called {name}")).into());
+        }
+        let var = Var::from_tensor(value)?;
+        list.push(Parameter { name: name.to_owned(), var: var.clone(), kind });
+        Ok(var)
+    }
+
+    /// Every variable, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Parameter> + use<> {
+        self.lock().clone().into_iter()
+    }
+
+    /// The variable of that name.
+    pub fn get(&self, name: &str) -> Option<Parameter> {
+        self.iter().find(|parameter| parameter.name == name)
+    }
+
+    /// How many numbers are trained.
+    pub fn parameter_count(&self) -> usize {
+        let trained = self.iter().filter(|parameter| parameter.kind != Kind::RunningStatistic);
+        trained.map(|parameter| parameter.var.elem_count()).sum()
+    }
+
+    /// The values by name. They share memory with the variables and change with them.
+    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
+        self.iter().map(|p| (p.name, p.var.as_detached_tensor())).collect()
+    }
+
+    /// Takes over all values, or none.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] naming the missing, unexpected and mis-shaped keys.
+    pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.load_where(tensors, |_| true, |_| false)
+    }
+
+    /// Takes over the values of the variables that are `wanted`, or none; keys that may be
+    /// `ignored` are not unexpected.
+    pub(crate) fn load_where(
+        &self,
+        tensors: &BTreeMap<String, Tensor>,
+        wanted: impl Fn(&str) -> bool,
+        ignored: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let mine: BTreeMap<String, Var> =
+            self.iter().filter(|p| wanted(&p.name)).map(|p| (p.name, p.var)).collect();
+        let mut mismatch = Mismatch::default();
+        for (name, var) in &mine {
+            match tensors.get(name) {
+                None => mismatch.missing.push(name.clone()),
+                Some(tensor) if tensor.dims() != var.dims() => {
+                    let (want, got) = (var.dims().to_vec(), tensor.dims().to_vec());
+                    mismatch.misshaped.push((name.clone(), want, got));
+                }
+                Some(_) => {}
+            }
+        }
+        let unexpected = tensors.keys().filter(|name| !mine.contains_key(*name) && !ignored(name));
+        mismatch.unexpected = unexpected.cloned().collect();
+        if !mismatch.is_empty() {
+            return Err(Error::Mismatch { path: None, mismatch });
+        }
+        // Converted before the first variable changes: a failure leaves all as they were.
+        let values = mine
+            .keys()
+            .map(|name| tensors[name].to_dtype(candle_core::DType::F32)?.to_device(&self.device))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        for (var, value) in mine.values().zip(values) {
+            var.set(&value.contiguous()?)?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Parameter>> {
+        // The list is whole after every push; a panic elsewhere does not spoil it.
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

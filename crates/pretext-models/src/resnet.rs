@@ -1,0 +1,124 @@
+//! resnet as torchvision defines it (He et al., "Deep Residual Learning for Image Recognition",
+//! 2016), under torchvision's parameter names.
+
+use candle_core::{Result as TensorResult, Tensor};
+
+use crate::builder::{Builder, Init};
+use crate::error::Result;
+use crate::layers::{BatchNorm, Conv, Mode};
+
+/// A convolution and its batch norm, as torchvision lists them: `conv1` with `bn1` and so on.
+struct NormedConv {
+    conv: Conv,
+    norm: BatchNorm,
+}
+
+impl NormedConv {
+    fn new(
+        channels: (usize, usize),
+        kernel: usize,
+        stride: usize,
+        conv: &Builder<'_>,
+        norm: &Builder<'_>,
+    ) -> Result<Self> {
+        let init = Init::KaimingNormalFanOut;
+        Ok(Self {
+            conv: Conv::new(channels, kernel, stride, init, None, conv)?,
+            norm: BatchNorm::new(channels.1, (1.0, 0.0), norm)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+        self.norm.forward(&self.conv.forward(x)?, mode)
+    }
+}
+
+/// torchvision's `BasicBlock` or `Bottleneck`.
+struct Block {
+    branch: Vec<NormedConv>,
+    shortcut: Option<NormedConv>,
+}
+
+impl Block {
+    fn new(
+        (inputs, width, expansion): (usize, usize, usize),
+        stride: usize,
+        builder: &Builder<'_>,
+    ) -> Result<Self> {
+        let outputs = width * expansion;
+        // Channels, kernel and stride of each convolution.
+        let plan = if expansion == 1 {
+            vec![((inputs, width), 3, stride), ((width, outputs), 3, 1)]
+        } else {
+            vec![((inputs, width), 1, 1), ((width, width), 3, stride), ((width, outputs), 1, 1)]
+        };
+        let branch = (1..)
+            .zip(plan)
+            .map(|(i, (channels, kernel, stride))| {
+                let (conv, norm) = (builder.pp(format!("conv{i}")), builder.pp(format!("bn{i}")));
+                NormedConv::new(channels, kernel, stride, &conv, &norm)
+            })
+            .collect::<Result<_>>()?;
+        let shortcut = (stride != 1 || inputs != outputs)
+            .then(|| {
+                let builder = builder.pp("downsample");
+                NormedConv::new((inputs, outputs), 1, stride, &builder.pp(0), &builder.pp(1))
+            })
+            .transpose()?;
+        Ok(Self { branch, shortcut })
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+        let mut branch = x.clone();
+        for (i, layer) in self.branch.iter().enumerate() {
+            if i > 0 {
+                branch = pretext_ops::relu(&branch)?;
+            }
+            branch = layer.forward(&branch, mode)?;
+        }
+        let identity = match &self.shortcut {
+            Some(shortcut) => shortcut.forward(x, mode)?,
+            None => x.clone(),
+        };
+        pretext_ops::relu(&(branch + identity)?)
+    }
+}
+
+/// The convolutional part of a resnet.
+pub(crate) struct ResNet {
+    stem: NormedConv,
+    stages: Vec<Vec<Block>>,
+}
+
+impl ResNet {
+    pub(crate) fn new(blocks: [usize; 4], expansion: usize, builder: &Builder<'_>) -> Result<Self> {
+        let stem = NormedConv::new((3, 64), 7, 2, &builder.pp("conv1"), &builder.pp("bn1"))?;
+        let mut inputs = 64;
+        let mut stages = Vec::new();
+        for (stage, (count, width)) in blocks.into_iter().zip([64, 128, 256, 512]).enumerate() {
+            let builder = builder.pp(format!("layer{}", stage + 1));
+            let mut row = Vec::new();
+            for i in 0..count {
+                let stride = if stage > 0 && i == 0 { 2 } else { 1 };
+                row.push(Block::new((inputs, width, expansion), stride, &builder.pp(i))?);
+                inputs = width * expansion;
+            }
+            stages.push(row);
+        }
+        Ok(Self { stem, stages })
+    }
+
+    /// The outputs of the stem and of the four stages.
+    pub(crate) fn features(&self, x: &Tensor, mode: Mode) -> TensorResult<Vec<Tensor>> {
+        let mut x = pretext_ops::relu(&self.stem.forward(x, mode)?)?;
+        let mut features = vec![x.clone()];
+        x = pretext_ops::max_pool2d(&x, 3, 2, 1)?;
+        for stage in &self.stages {
+            for block in stage {
+                x = block.forward(&x, mode)?;
+            }
+            features.push(x.clone());
+        }
+        Ok(features)
+    }
+}

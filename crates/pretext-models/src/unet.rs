@@ -1,0 +1,233 @@
+//! A U-Net decoder on any encoder (Ronneberger et al., "U-Net", 2015), after fastai's
+//! `DynamicUnet` and under its parameter names.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Result as TensorResult, Tensor};
+
+use crate::builder::{Builder, Init};
+use crate::encoder::{Encoder, encoder};
+use crate::error::Result;
+use crate::layers::{BatchNorm, Conv, ConvLayer, Mode, Norm};
+use crate::parameters::Parameters;
+use crate::xresnet::{Activation, EncoderOptions};
+
+/// Variants of the decoder; the default is what fastai's `unet_learner` makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UNetOptions {
+    /// Blur behind each pixel shuffle (Sugawara et al., 2018).
+    pub blur: bool,
+    /// End in a sigmoid, so that the output lies within `0..=1`.
+    pub sigmoid: bool,
+}
+
+/// Pictures in, pictures of the same size out.
+pub struct UNet {
+    encoder: Encoder,
+    norm: BatchNorm,
+    middle: [ConvLayer; 2],
+    blocks: Vec<UpBlock>,
+    last_shuffle: Shuffle,
+    last_block: [ConvLayer; 2],
+    last_conv: Conv,
+    sigmoid: bool,
+}
+
+/// The encoder's name in fastai's list of layers.
+const ENCODER: &str = "layers.0";
+/// The first decoder block's place in that list: after encoder, norm, activation and middle.
+const FIRST_BLOCK: usize = 4;
+
+impl UNet {
+    /// A U-Net for pictures of `size` by `size` pixels, with random weights; three channels out.
+    ///
+    /// As in fastai, the decoder has a block for each change of size inside the encoder, so very
+    /// small pictures (16 px and below) have fewer. Any size may be given to
+    /// [`forward`](Self::forward) afterwards.
+    ///
+    /// # Errors
+    /// As for [`encoder`].
+    pub fn new(
+        name: &str,
+        options: &EncoderOptions,
+        size: usize,
+        unet: &UNetOptions,
+        builder: Builder<'_>,
+    ) -> Result<Self> {
+        let encoder = encoder(name, options, builder.pp(ENCODER))?;
+        let builder = builder.pp("layers");
+        let relu = Some(Activation::Relu);
+        let bias = Norm::Bias(Init::Constant(0.0));
+        let channels = encoder.spec().channels();
+        let deepest = channels[4];
+        let norm = BatchNorm::new(deepest, (1.0, 1e-3), &builder.pp(1))?;
+        let middle = builder.pp(3);
+        let middle = [
+            ConvLayer::new((deepest, 2 * deepest), 3, 1, bias, relu, &middle.pp(0))?,
+            ConvLayer::new((2 * deepest, deepest), 3, 1, bias, relu, &middle.pp(1))?,
+        ];
+        let skips = skips(size);
+        let (mut inputs, mut blocks) = (deepest, Vec::new());
+        for (i, &skip) in skips.iter().enumerate() {
+            let last = i + 1 == skips.len();
+            let builder = builder.pp(FIRST_BLOCK + i);
+            let block = UpBlock::new((inputs, channels[skip]), skip, last, unet.blur, &builder)?;
+            inputs = block.outputs;
+            blocks.push(block);
+        }
+        // fastai's list goes on with the last shuffle, two layers without parameters, the last
+        // block and the last convolution.
+        let next = FIRST_BLOCK + blocks.len();
+        let last_shuffle = Shuffle::new((inputs, inputs), false, &builder.pp(next))?;
+        let merged = inputs + 3;
+        let last = builder.pp(next + 3).pp("convpath");
+        let last_block = [
+            ConvLayer::new((merged, merged), 3, 1, bias, relu, &last.pp(0))?,
+            ConvLayer::new((merged, merged), 3, 1, bias, None, &last.pp(1))?,
+        ];
+        let last_conv = Conv::new(
+            (merged, 3),
+            1,
+            1,
+            Init::TorchDefault,
+            Some(Init::Normal(0.01)),
+            &builder.pp(next + 4).pp(0),
+        )?;
+        let sigmoid = unet.sigmoid;
+        Ok(Self { encoder, norm, middle, blocks, last_shuffle, last_block, last_conv, sigmoid })
+    }
+
+    /// `[N, 3, H, W]`, normalised `f32`, to `[N, 3, H, W]`: within `0..=1` with a sigmoid, else
+    /// unbounded.
+    ///
+    /// # Errors
+    /// If a picture is too small or memory cannot be had.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let features = self.encoder.features(x, mode)?;
+        let mut y = self.norm.forward(&features[4], mode)?;
+        y = pretext_ops::relu(&y)?;
+        for layer in &self.middle {
+            y = layer.forward(&y, mode)?;
+        }
+        for block in &self.blocks {
+            y = block.forward(&y, &features[block.skip], mode)?;
+        }
+        y = resize(&self.last_shuffle.forward(&y, mode)?, x)?;
+        let merged = Tensor::cat(&[&y, x], 1)?;
+        y = self.last_block[0].forward(&merged, mode)?;
+        y = self.last_block[1].forward(&y, mode)?;
+        y = pretext_ops::relu(&(y + merged)?)?;
+        y = self.last_conv.forward(&y)?;
+        Ok(if self.sigmoid { candle_nn::ops::sigmoid(&y)? } else { y })
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The encoder's tensors among the U-Net's, under the encoder's own names.
+    pub fn encoder_tensors(&self, parameters: &Parameters) -> BTreeMap<String, Tensor> {
+        let inside = |name: &str| Some(name.strip_prefix(ENCODER)?.strip_prefix('.')?.to_owned());
+        let tensors = parameters.tensors().into_iter();
+        tensors.filter_map(|(name, tensor)| Some((inside(&name)?, tensor))).collect()
+    }
+}
+
+/// Which of the encoder's features a decoder for pictures of this size takes up, from deep to
+/// shallow: those behind which the size changes.
+fn skips(size: usize) -> Vec<usize> {
+    let sides: Vec<usize> = (1..=5).map(|halvings| size.div_ceil(1 << halvings)).collect();
+    (0..4).rev().filter(|&i| sides[i] != sides[i + 1]).collect()
+}
+
+/// The tensor at the size of another, by nearest neighbours.
+fn resize(x: &Tensor, like: &Tensor) -> TensorResult<Tensor> {
+    let ((_, _, h, w), (_, _, height, width)) = (x.dims4()?, like.dims4()?);
+    if (h, w) == (height, width) {
+        Ok(x.clone())
+    } else {
+        pretext_ops::upsample_nearest2d(x, height, width)
+    }
+}
+
+/// fastai's `PixelShuffle_ICNR`: twice the size by a pointwise convolution.
+struct Shuffle {
+    conv: ConvLayer,
+    blur: bool,
+}
+
+impl Shuffle {
+    fn new((inputs, outputs): (usize, usize), blur: bool, builder: &Builder<'_>) -> Result<Self> {
+        let conv = ConvLayer::with_init(
+            (inputs, 4 * outputs),
+            1,
+            1,
+            Init::Icnr,
+            Norm::Bias(Init::Constant(0.0)),
+            Some(Activation::Relu),
+            &builder.pp(0),
+        )?;
+        Ok(Self { conv, blur })
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+        let y = pretext_ops::pixel_shuffle(&self.conv.forward(x, mode)?, 2)?;
+        if self.blur { pretext_ops::replicate_blur2d(&y) } else { Ok(y) }
+    }
+}
+
+/// fastai's `UnetBlock`: up-sample, join the skip connection, convolve twice.
+struct UpBlock {
+    shuffle: Shuffle,
+    norm: BatchNorm,
+    convs: [ConvLayer; 2],
+    /// Which of the encoder's features it takes up.
+    skip: usize,
+    outputs: usize,
+}
+
+impl UpBlock {
+    fn new(
+        (inputs, skip_channels): (usize, usize),
+        skip: usize,
+        last: bool,
+        blur: bool,
+        builder: &Builder<'_>,
+    ) -> Result<Self> {
+        let joined = inputs / 2 + skip_channels;
+        let outputs = if last { joined / 2 } else { joined };
+        let bias = Norm::Bias(Init::Constant(0.0));
+        let relu = Some(Activation::Relu);
+        Ok(Self {
+            shuffle: Shuffle::new((inputs, inputs / 2), blur, &builder.pp("shuf"))?,
+            norm: BatchNorm::new(skip_channels, (1.0, 1e-3), &builder.pp("bn"))?,
+            convs: [
+                ConvLayer::new((joined, outputs), 3, 1, bias, relu, &builder.pp("conv1"))?,
+                ConvLayer::new((outputs, outputs), 3, 1, bias, relu, &builder.pp("conv2"))?,
+            ],
+            skip,
+            outputs,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, skip: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+        let up = resize(&self.shuffle.forward(x, mode)?, skip)?;
+        let skip = self.norm.forward(skip, mode)?;
+        let joined = pretext_ops::relu(&Tensor::cat(&[&up, &skip], 1)?)?;
+        self.convs[1].forward(&self.convs[0].forward(&joined, mode)?, mode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_for_each_change_of_size() {
+        assert_eq!(skips(128), [3, 2, 1, 0]);
+        assert_eq!(skips(32), [3, 2, 1, 0]);
+        assert_eq!(skips(16), [2, 1, 0]);
+        assert_eq!(skips(8), [1, 0]);
+    }
+}

@@ -1,0 +1,138 @@
+//! Weight files: safetensors with metadata, whole or not there.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::{Dtype, TensorView, View};
+use safetensors::{SafeTensors, serialize};
+
+use crate::error::{Error, Result};
+
+/// Writes tensors and metadata into a safetensors file, replacing one that is there in one step: a
+/// reader, or a power cut, finds the old file or the new one, never half of one.
+///
+/// Equal tensors and metadata give equal bytes.
+///
+/// # Errors
+/// If the folder cannot be written to.
+pub fn save(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let views = tensors
+        .iter()
+        .map(|(name, tensor)| Ok((name.clone(), Values::new(tensor)?)))
+        .collect::<Result<BTreeMap<_, _>>>()?;
+    let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
+    let header: HashMap<String, String> = metadata.clone().into_iter().collect();
+    let bytes = serialize(views, Some(header)).map_err(|error| failed(io::Error::other(error)))?;
+    let bytes = sorted_metadata(bytes, metadata).map_err(failed)?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut part = tempfile::NamedTempFile::new_in(folder)?;
+        io::Write::write_all(&mut part, &bytes)?;
+        part.as_file().sync_all()?;
+        part.persist(path).map_err(|error| error.error)?;
+        // Some file systems refuse to sync folders, and lose nothing by it.
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        Ok(())
+    };
+    write().map_err(failed)
+}
+
+/// Puts the header's metadata in order: a hash map's order differs from run to run, and equal
+/// weights should be equal files.
+fn sorted_metadata(bytes: Vec<u8>, metadata: &BTreeMap<String, String>) -> io::Result<Vec<u8>> {
+    let length = bytes.first_chunk::<8>().map_or(0, |n| u64::from_le_bytes(*n) as usize);
+    let header = bytes.get(8..8 + length).unwrap_or_default();
+    let mut header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)?;
+    header.insert("__metadata__".into(), serde_json::to_value(metadata)?);
+    let mut text = serde_json::to_vec(&header)?;
+    // The format wants the tensors to begin at a multiple of 8 bytes.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut out = (text.len() as u64).to_le_bytes().to_vec();
+    out.extend(text);
+    out.extend(bytes.get(8 + length..).unwrap_or_default());
+    Ok(out)
+}
+
+/// Reads all tensors and the metadata of a safetensors file.
+///
+/// # Errors
+/// If the file cannot be read, or is damaged or no safetensors file.
+pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
+    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let refuse = |error: &dyn std::fmt::Display| Error::Format {
+        path: path.to_owned(),
+        reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
+    };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| refuse(&error))?;
+    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| refuse(&error))?;
+    let tensors = file
+        .iter()
+        .map(|(name, view)| Ok((name.to_owned(), tensor(&view).map_err(|error| refuse(&error))?)))
+        .collect::<Result<_>>()?;
+    Ok((tensors, metadata))
+}
+
+fn tensor(view: &TensorView<'_>) -> candle_core::Result<Tensor> {
+    let dtype = DType::try_from(view.dtype())?;
+    Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
+}
+
+/// A tensor's values as the file holds them.
+struct Values {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Values {
+    fn new(tensor: &Tensor) -> Result<Self> {
+        let flat = tensor.flatten_all()?;
+        let (dtype, bytes) = match tensor.dtype() {
+            DType::F32 => (Dtype::F32, little_endian(&flat.to_vec1::<f32>()?, f32::to_le_bytes)),
+            DType::F64 => (Dtype::F64, little_endian(&flat.to_vec1::<f64>()?, f64::to_le_bytes)),
+            DType::U32 => (Dtype::U32, little_endian(&flat.to_vec1::<u32>()?, u32::to_le_bytes)),
+            DType::I64 => (Dtype::I64, little_endian(&flat.to_vec1::<i64>()?, i64::to_le_bytes)),
+            DType::U8 => (Dtype::U8, flat.to_vec1::<u8>()?),
+            other => {
+                let message = format!("a weight file cannot hold {other:?}");
+                return Err(candle_core::Error::Msg(message).into());
+            }
+        };
+        Ok(Self { dtype, shape: tensor.dims().to_vec(), bytes })
+    }
+}
+
+fn little_endian<T: Copy, const N: usize>(values: &[T], bytes: fn(T) -> [u8; N]) -> Vec<u8> {
+    values.iter().flat_map(|&value| bytes(value)).collect()
+}
+
+impl View for Values {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}

@@ -1,0 +1,123 @@
+//! Activations, in one pass over memory each way.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
+use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
+
+use crate::values::{Float, by_dtype, check, output, slice, with2};
+
+/// `max(x, 0)` of each element; the gradient at 0 is 0, as PyTorch's.
+///
+/// `x`: any shape, `f32` or `f64`.
+///
+/// # Errors
+/// If the dtype or device does not fit.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    check("relu", &[x])?;
+    x.contiguous()?.apply_op1(Elementwise(Relu))
+}
+
+/// `x tanh(ln(1 + e^x))` of each element (Misra, "Mish", 2019).
+///
+/// `x`: any shape, `f32` or `f64`.
+///
+/// # Errors
+/// If the dtype or device does not fit.
+pub fn mish(x: &Tensor) -> Result<Tensor> {
+    check("mish", &[x])?;
+    x.contiguous()?.apply_op1(Elementwise(Mish))
+}
+
+/// A function of one number, and its slope.
+trait Function: Copy + Send + Sync {
+    const NAME: &'static str;
+    fn value<T: Float>(self, x: T) -> T;
+    fn slope<T: Float>(self, x: T) -> T;
+}
+
+#[derive(Clone, Copy)]
+struct Relu;
+
+impl Function for Relu {
+    const NAME: &'static str = "relu";
+
+    fn value<T: Float>(self, x: T) -> T {
+        // Written so that a NaN comes through.
+        if x < T::zero() { T::zero() } else { x }
+    }
+
+    fn slope<T: Float>(self, x: T) -> T {
+        if x > T::zero() { T::one() } else { T::zero() }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Mish;
+
+/// `ln(1 + e^x)`; beyond 20 it is `x` in both precisions' eyes, and `e^x` might overflow.
+fn softplus<T: Float>(x: T) -> T {
+    if x > T::from_f64(20.0) { x } else { x.exp().ln_1p() }
+}
+
+impl Function for Mish {
+    const NAME: &'static str = "mish";
+
+    fn value<T: Float>(self, x: T) -> T {
+        x * softplus(x).tanh()
+    }
+
+    fn slope<T: Float>(self, x: T) -> T {
+        let tanh = softplus(x).tanh();
+        let sigmoid = T::one() / (T::one() + (-x).exp());
+        tanh + x * sigmoid * (T::one() - tanh * tanh)
+    }
+}
+
+/// Elements a thread takes at a time.
+const CHUNK: usize = 1 << 14;
+
+struct Elementwise<F>(F);
+
+impl<F: Function> CustomOp1 for Elementwise<F> {
+    fn name(&self) -> &'static str {
+        F::NAME
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        use candle_core::backend::BackendStorage as _;
+        by_dtype!(F::NAME, x.dtype(), forward(self.0, x, layout))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        by_dtype!(F::NAME, x.dtype(), backward(self.0, x, dy)).map(Some)
+    }
+}
+
+fn forward<T: Float>(
+    f: impl Function,
+    x: &CpuStorage,
+    layout: &Layout,
+) -> Result<(CpuStorage, Shape)> {
+    let x = slice::<T>(x, layout)?;
+    let mut y = vec![T::zero(); x.len()];
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = f.value(*x);
+        }
+    });
+    Ok(output(y, layout.shape().clone()))
+}
+
+fn backward<T: Float>(f: impl Function, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let dx = with2::<T, _>(x, dy, |x, dy| {
+        let mut dx = vec![T::zero(); x.len()];
+        let chunks = dx.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
+        chunks.for_each(|((dx, x), dy)| {
+            for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+                *dx = f.slope(*x) * *dy;
+            }
+        });
+        dx
+    })?;
+    Tensor::from_vec(dx, x.shape(), x.device())
+}

@@ -1,0 +1,139 @@
+//! Blurs that keep strided layers from aliasing.
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::plane::{self, Plane};
+use crate::values::Float;
+
+/// Blurs each channel with a binomial filter and keeps every `stride`th pixel (Zhang, "Making
+/// Convolutional Networks Shift-Invariant Again", 2019), with reflected borders.
+///
+/// * `x`: `[N, C, H, W]`, `f32` or `f64`, each side longer than `kernel / 2`.
+/// * `kernel`: the filter's length; its weights are a row of Pascal's triangle, 3 gives 1 2 1.
+/// * Returns `[N, C, ceil(H / stride), ceil(W / stride)]` for odd kernels.
+///
+/// # Errors
+/// If a parameter is 0 or a side is too short to reflect.
+pub fn blur_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
+    let (_, _, h, w) = plane::input("blur_pool2d", x)?;
+    if !(1..=15).contains(&kernel) || stride == 0 {
+        bail!("blur_pool2d: the kernel is {kernel} (1 to 15), the stride {stride} (from 1)")
+    }
+    let padding = (kernel - 1) / 2;
+    if h.min(w) <= kernel / 2 {
+        bail!("blur_pool2d: {h} x {w} is too small to reflect {} pixels", kernel / 2)
+    }
+    let weights = binomial(kernel);
+    plane::apply(
+        x,
+        Blur {
+            weights,
+            kernel,
+            stride,
+            before: padding,
+            after: kernel - 1 - padding,
+            border: Border::Reflect,
+        },
+    )
+}
+
+/// The mean of each pixel, the one above, the one to the left and the one between, with repeated
+/// borders: what fastai puts behind a pixel shuffle (Sugawara et al., "Super-Resolution Using
+/// Convolutional Neural Networks Without Any Checkerboard Artifacts", 2018).
+///
+/// `x`: `[N, C, H, W]`, `f32` or `f64`; the shape stays.
+///
+/// # Errors
+/// If a side is 0.
+pub fn replicate_blur2d(x: &Tensor) -> Result<Tensor> {
+    let (_, _, h, w) = plane::input("replicate_blur2d", x)?;
+    if h == 0 || w == 0 {
+        bail!("replicate_blur2d: the planes of {:?} are empty", x.shape())
+    }
+    let weights = binomial(2);
+    plane::apply(
+        x,
+        Blur { weights, kernel: 2, stride: 1, before: 1, after: 0, border: Border::Repeat },
+    )
+}
+
+/// The longest filter.
+const LONGEST: usize = 15;
+
+/// A row of Pascal's triangle with sum 1, and zeros after it.
+fn binomial(kernel: usize) -> [f64; LONGEST] {
+    let mut weights = [0.0; LONGEST];
+    weights[0] = 1.0;
+    for row in 1..kernel {
+        for i in (1..=row).rev() {
+            weights[i] += weights[i - 1];
+        }
+    }
+    weights.map(|weight| weight / 2.0_f64.powi(kernel as i32 - 1))
+}
+
+#[derive(Clone, Copy)]
+enum Border {
+    Reflect,
+    Repeat,
+}
+
+#[derive(Clone, Copy)]
+struct Blur {
+    weights: [f64; LONGEST],
+    kernel: usize,
+    stride: usize,
+    /// Padding above and to the left, and below and to the right.
+    before: usize,
+    after: usize,
+    border: Border,
+}
+
+impl Blur {
+    fn count(&self, extent: usize) -> usize {
+        (extent + self.before + self.after - self.kernel) / self.stride + 1
+    }
+
+    /// The input pixel at tap `u` of output pixel `i`.
+    fn source(&self, i: usize, u: usize, extent: usize) -> usize {
+        let at = i as isize * self.stride as isize + u as isize - self.before as isize;
+        let last = extent as isize - 1;
+        let at = match self.border {
+            Border::Reflect if at < 0 => -at,
+            Border::Reflect if at > last => 2 * last - at,
+            Border::Reflect | Border::Repeat => at,
+        };
+        at.clamp(0, last) as usize
+    }
+
+    fn each<T: Float>(&self, (h, w): (usize, usize), mut f: impl FnMut(usize, usize, T)) {
+        let (height, width) = self.size((h, w));
+        for i in 0..height {
+            for u in 0..self.kernel {
+                let row = self.source(i, u, h) * w;
+                for j in 0..width {
+                    for v in 0..self.kernel {
+                        let weight = self.weights[u] * self.weights[v];
+                        f(i * width + j, row + self.source(j, v, w), T::from_f64(weight));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Plane for Blur {
+    const NAME: &'static str = "blur_pool2d";
+
+    fn size(&self, (h, w): (usize, usize)) -> (usize, usize) {
+        (self.count(h), self.count(w))
+    }
+
+    fn forward<T: Float>(&self, input: (usize, usize), x: &[T], y: &mut [T]) {
+        self.each(input, |to, from, weight: T| y[to] += x[from] * weight);
+    }
+
+    fn backward<T: Float>(&self, input: (usize, usize), _: &[T], dy: &[T], dx: &mut [T]) {
+        self.each(input, |to, from, weight: T| dx[from] += dy[to] * weight);
+    }
+}

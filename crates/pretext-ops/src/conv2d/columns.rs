@@ -1,0 +1,121 @@
+//! `im2col` and its transpose `col2im`, for some channels and output rows of some pictures.
+
+use std::ops::Range;
+
+use super::Geometry;
+use crate::values::Float;
+
+/// A part of the column matrix: `rows` of the output of `pictures` consecutive pictures.
+///
+/// Its columns run over pictures, output rows and output columns, in this order.
+#[derive(Clone)]
+pub(super) struct Tile {
+    pub(super) pictures: usize,
+    pub(super) rows: Range<usize>,
+}
+
+impl Tile {
+    /// Columns of one picture.
+    pub(super) fn columns_each(&self, geometry: &Geometry) -> usize {
+        self.rows.len() * geometry.out.1
+    }
+
+    /// Columns of all pictures.
+    pub(super) fn columns(&self, geometry: &Geometry) -> usize {
+        self.pictures * self.columns_each(geometry)
+    }
+}
+
+/// Where a row of the column matrix meets a row of the input: output columns `inside` read the
+/// input from `start` on, `stride` apart; the others read padding.
+fn meeting(geometry: &Geometry, v: usize) -> (Range<usize>, usize) {
+    let (stride, padding) = (geometry.stride, geometry.padding);
+    let first = padding.saturating_sub(v).div_ceil(stride);
+    let past = (geometry.w + padding).saturating_sub(v).div_ceil(stride).min(geometry.out.1);
+    let first = first.min(past);
+    (first..past, (first * stride + v).saturating_sub(padding))
+}
+
+/// Calls `f(row, at, input)` for each stretch of columns that lies inside the input: `row` and
+/// `at` are its place in the column matrix, `input` is where it starts in `x`, and its length
+/// comes with it.
+fn stretches(
+    geometry: &Geometry,
+    channels: Range<usize>,
+    tile: &Tile,
+    mut f: impl FnMut(usize, Range<usize>, Option<(usize, usize)>),
+) {
+    let Geometry { c, h, w, kernel: (kh, kw), stride, padding, out: (_, wo), .. } = *geometry;
+    for (block, channel) in channels.enumerate() {
+        for u in 0..kh {
+            for v in 0..kw {
+                let row = (block * kh + u) * kw + v;
+                let (inside, start) = meeting(geometry, v);
+                for picture in 0..tile.pictures {
+                    for (i, y) in tile.rows.clone().enumerate() {
+                        let at = picture * tile.columns_each(geometry) + i * wo;
+                        let source = (y * stride + u).checked_sub(padding).filter(|&y| y < h);
+                        let source = source
+                            .filter(|_| !inside.is_empty())
+                            .map(|y| (((picture * c + channel) * h + y) * w + start, inside.start));
+                        f(row, at..at + wo, source.map(|(from, _)| (from, inside.len())));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes `[channels * K * L, columns]`; `x` begins with the tile's first picture.
+pub(super) fn im2col<T: Float>(
+    geometry: &Geometry,
+    x: &[T],
+    channels: Range<usize>,
+    tile: &Tile,
+    columns: &mut [T],
+) {
+    let width = tile.columns(geometry);
+    let (kw, stride) = (geometry.kernel.1, geometry.stride);
+    stretches(geometry, channels, tile, |row, at, source| {
+        let out = &mut columns[row * width..][at];
+        let Some((from, count)) = source else { return out.fill(T::zero()) };
+        let first = meeting(geometry, row % kw).0.start;
+        out[..first].fill(T::zero());
+        out[first + count..].fill(T::zero());
+        let out = &mut out[first..first + count];
+        if stride == 1 {
+            out.copy_from_slice(&x[from..from + count]);
+        } else {
+            for (out, x) in out.iter_mut().zip(x[from..].iter().step_by(stride)) {
+                *out = *x;
+            }
+        }
+    });
+}
+
+/// Adds `[channels * K * L, columns]` to where `im2col` would have read it; `dx` begins with the
+/// tile's first picture.
+pub(super) fn col2im<T: Float>(
+    geometry: &Geometry,
+    columns: &[T],
+    channels: Range<usize>,
+    tile: &Tile,
+    dx: &mut [T],
+) {
+    let width = tile.columns(geometry);
+    let (kw, stride) = (geometry.kernel.1, geometry.stride);
+    stretches(geometry, channels, tile, |row, at, source| {
+        let Some((from, count)) = source else { return };
+        let first = meeting(geometry, row % kw).0.start;
+        let columns = &columns[row * width..][at][first..first + count];
+        if stride == 1 {
+            for (dx, column) in dx[from..from + count].iter_mut().zip(columns) {
+                *dx += *column;
+            }
+        } else {
+            for (dx, column) in dx[from..].iter_mut().step_by(stride).zip(columns) {
+                *dx += *column;
+            }
+        }
+    });
+}

@@ -1,0 +1,180 @@
+//! Two-dimensional convolution.
+//!
+//! # Specification
+//!
+//! `y[n, o, i, j] = bias[o] + sum over c, u, v of weight[o, c, u, v] * x[n, c, i s + u - p, j s + v - p]`
+//! with stride `s` and zeros outside the input. It is computed as matrix products: `im2col` lays
+//! the input's windows out as columns, so that `y = W cols`, `dW = dy cols^T` and `dcols = W^T dy`,
+//! which `col2im` adds back into the input's gradient.
+
+mod columns;
+mod cpu;
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use crate::values::{by_dtype, check, nchw};
+
+/// Convolves each picture of a batch.
+///
+/// * `x`: `[N, C, H, W]`, `f32` or `f64`.
+/// * `weight`: `[O, C, K, L]`, of the same dtype. Groups and dilation are not supported.
+/// * `bias`: `[O]`.
+/// * `stride`, `padding`: the same in both directions, in pixels; padding is with zeros.
+/// * Returns `[N, O, (H + 2 padding - K) / stride + 1, (W + 2 padding - L) / stride + 1]`, as
+///   `torch.nn.functional.conv2d`.
+///
+/// # Errors
+/// If shapes, dtypes or devices do not fit, the stride is 0, or the kernel is larger than the
+/// padded input.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::arange(0f32, 9., &Device::Cpu)?.reshape((1, 1, 3, 3))?;
+/// let ones = Tensor::ones((1, 1, 2, 2), candle_core::DType::F32, &Device::Cpu)?;
+/// let y = pretext_ops::conv2d(&x, &ones, None, 1, 0)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [8., 12., 20., 24.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn conv2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let geometry = Geometry::new(x, weight, stride, padding)?;
+    let y = x.contiguous()?.apply_op2(&weight.contiguous()?, Conv2d { geometry })?;
+    let Some(bias) = bias else { return Ok(y) };
+    if bias.dims() != [geometry.o] {
+        bail!("conv2d: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
+    }
+    y.broadcast_add(&bias.reshape((1, geometry.o, 1, 1))?)
+}
+
+/// All sizes of one convolution.
+#[derive(Clone, Copy)]
+struct Geometry {
+    /// Pictures.
+    n: usize,
+    /// Input channels.
+    c: usize,
+    h: usize,
+    w: usize,
+    /// Output channels.
+    o: usize,
+    /// Kernel height and width.
+    kernel: (usize, usize),
+    stride: usize,
+    padding: usize,
+    /// Output height and width.
+    out: (usize, usize),
+}
+
+impl Geometry {
+    fn new(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Self> {
+        check("conv2d", &[x, weight])?;
+        let (n, c, h, w) = nchw("conv2d", x)?;
+        let &[o, channels, kh, kw] = weight.dims() else {
+            bail!("conv2d: the weight is {:?}, it must be [O, C, K, L]", weight.shape())
+        };
+        if channels != c {
+            bail!(
+                "conv2d: the input is {:?}, the weight {:?}; groups are not supported",
+                x.shape(),
+                weight.shape()
+            )
+        }
+        if stride == 0 || kh == 0 || kw == 0 {
+            bail!("conv2d: the stride is {stride}, the kernel {kh} x {kw}; neither may be 0")
+        }
+        if h + 2 * padding < kh || w + 2 * padding < kw {
+            bail!(
+                "conv2d: the kernel {kh} x {kw} is larger than the input {h} x {w} padded by {padding}"
+            )
+        }
+        let out = ((h + 2 * padding - kh) / stride + 1, (w + 2 * padding - kw) / stride + 1);
+        Ok(Self { n, c, h, w, o, kernel: (kh, kw), stride, padding, out })
+    }
+
+    /// Rows of the column matrix: a window's values.
+    fn window(&self) -> usize {
+        self.c * self.kernel.0 * self.kernel.1
+    }
+
+    /// Pixels of an output plane.
+    fn pixels(&self) -> usize {
+        self.out.0 * self.out.1
+    }
+
+    /// Whether the input's planes are the column matrix already.
+    fn is_pointwise(&self) -> bool {
+        self.kernel == (1, 1) && self.stride == 1 && self.padding == 0
+    }
+}
+
+struct Conv2d {
+    geometry: Geometry,
+}
+
+impl CustomOp2 for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        use candle_core::backend::BackendStorage as _;
+        let arguments = ((x, x_layout), (weight, weight_layout));
+        by_dtype!(self.name(), x.dtype(), forward(&self.geometry, arguments))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        by_dtype!(self.name(), x.dtype(), backward(&self.geometry, x, weight, dy))
+    }
+}
+
+type Argument<'a> = (&'a CpuStorage, &'a Layout);
+
+fn forward<T: crate::values::Float>(
+    geometry: &Geometry,
+    ((x, x_layout), (weight, weight_layout)): (Argument<'_>, Argument<'_>),
+) -> Result<(CpuStorage, Shape)> {
+    let x = crate::values::slice::<T>(x, x_layout)?;
+    let weight = crate::values::slice::<T>(weight, weight_layout)?;
+    let y = cpu::forward(geometry, x, weight);
+    let Geometry { n, o, out: (height, width), .. } = *geometry;
+    Ok(crate::values::output(y, (n, o, height, width)))
+}
+
+fn backward<T: crate::values::Float>(
+    geometry: &Geometry,
+    x: &Tensor,
+    weight: &Tensor,
+    dy: &Tensor,
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    // The pictures themselves need no gradient, which saves a third of the first layer's work.
+    let dx = x.track_op().then(|| {
+        let dx = crate::values::with2::<T, _>(weight, dy, |weight, dy| {
+            cpu::input_gradient(geometry, weight, dy)
+        })?;
+        Tensor::from_vec(dx, x.shape(), x.device())
+    });
+    let dw = weight.track_op().then(|| {
+        let dw =
+            crate::values::with2::<T, _>(x, dy, |x, dy| cpu::weight_gradient(geometry, x, dy))?;
+        Tensor::from_vec(dw, weight.shape(), weight.device())
+    });
+    Ok((dx.transpose()?, dw.transpose()?))
+}

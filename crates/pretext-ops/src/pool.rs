@@ -1,0 +1,263 @@
+//! Max and average pooling with any kernel, stride and padding.
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::plane::{self, Plane};
+use crate::values::Float;
+
+/// The largest value of each window, as `torch.nn.functional.max_pool2d`.
+///
+/// `x`: `[N, C, H, W]`, `f32` or `f64`. Padding never wins. The gradient goes to the first of
+/// equal values, row by row.
+///
+/// # Errors
+/// If a size is 0, the padding is more than half the kernel, or the window is larger than the
+/// padded input.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::arange(0f32, 16., &Device::Cpu)?.reshape((1, 1, 4, 4))?;
+/// let y = pretext_ops::max_pool2d(&x, 3, 2, 1)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [5., 7., 13., 15.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
+    let (_, _, h, w) = plane::input("max_pool2d", x)?;
+    let windows = Windows::new("max_pool2d", (h, w), kernel, stride, padding, false)?;
+    plane::apply(x, Max(windows))
+}
+
+/// How [`avg_pool2d`] counts at the border; the default is PyTorch's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AvgPool {
+    /// Whether a last window may reach beyond the padded input.
+    pub ceil_mode: bool,
+    /// Whether padding counts as zeros in the mean.
+    pub count_include_pad: bool,
+}
+
+impl Default for AvgPool {
+    fn default() -> Self {
+        Self { ceil_mode: false, count_include_pad: true }
+    }
+}
+
+/// The mean of each window, as `torch.nn.functional.avg_pool2d`.
+///
+/// `x`: `[N, C, H, W]`, `f32` or `f64`. What a window has beyond the padded input (`ceil_mode`)
+/// never counts.
+///
+/// # Errors
+/// As for [`max_pool2d`].
+pub fn avg_pool2d(
+    x: &Tensor,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    options: AvgPool,
+) -> Result<Tensor> {
+    let (_, _, h, w) = plane::input("avg_pool2d", x)?;
+    let windows = Windows::new("avg_pool2d", (h, w), kernel, stride, padding, options.ceil_mode)?;
+    plane::apply(x, Average { windows, options })
+}
+
+/// The mean of each plane: `[N, C, H, W]` to `[N, C]`.
+///
+/// # Errors
+/// If `x` is not `[N, C, H, W]` or its planes are empty.
+pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
+    let (_, _, h, w) = plane::input("global_avg_pool2d", x)?;
+    if h * w == 0 {
+        bail!("global_avg_pool2d: the planes of {:?} are empty", x.shape())
+    }
+    plane::apply(x, Mean)?.flatten_from(1)
+}
+
+/// Where windows lie.
+#[derive(Clone, Copy)]
+struct Windows {
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    ceil: bool,
+}
+
+impl Windows {
+    fn new(
+        op: &str,
+        (h, w): (usize, usize),
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        ceil: bool,
+    ) -> Result<Self> {
+        if kernel == 0 || stride == 0 {
+            bail!("{op}: the kernel is {kernel}, the stride {stride}; neither may be 0")
+        }
+        if padding * 2 > kernel {
+            bail!("{op}: the padding {padding} is more than half the kernel {kernel}")
+        }
+        if h == 0 || w == 0 || (!ceil && h.min(w) + 2 * padding < kernel) {
+            bail!(
+                "{op}: the window {kernel} is larger than the input {h} x {w} padded by {padding}"
+            )
+        }
+        Ok(Self { kernel, stride, padding, ceil })
+    }
+
+    fn count(&self, extent: usize) -> usize {
+        let room = (extent + 2 * self.padding).saturating_sub(self.kernel);
+        if !self.ceil {
+            return room / self.stride + 1;
+        }
+        let count = room.div_ceil(self.stride) + 1;
+        // PyTorch drops a last window that would begin in the far padding.
+        if (count - 1) * self.stride >= extent + self.padding { count - 1 } else { count }
+    }
+
+    fn size(&self, (h, w): (usize, usize)) -> (usize, usize) {
+        (self.count(h), self.count(w))
+    }
+
+    /// What of window `i` lies inside the input.
+    fn inside(&self, i: usize, extent: usize) -> std::ops::Range<usize> {
+        let start = i * self.stride;
+        let end = (start + self.kernel).saturating_sub(self.padding).min(extent);
+        start.saturating_sub(self.padding).min(end)..end
+    }
+
+    /// The length of window `i`, padding included.
+    fn padded(&self, i: usize, extent: usize) -> usize {
+        let start = i * self.stride;
+        (start + self.kernel).min(extent + 2 * self.padding) - start
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Max(Windows);
+
+impl Max {
+    /// Calls `f(window, place of its maximum)`.
+    fn each<T: Float>(&self, (h, w): (usize, usize), x: &[T], mut f: impl FnMut(usize, usize)) {
+        let (height, width) = self.0.size((h, w));
+        for i in 0..height {
+            let rows = self.0.inside(i, h);
+            for j in 0..width {
+                let columns = self.0.inside(j, w);
+                let mut best = rows.start * w + columns.start;
+                for y in rows.clone() {
+                    for at in y * w + columns.start..y * w + columns.end {
+                        // A NaN must show in the result, as in PyTorch.
+                        #[expect(clippy::eq_op, reason = "only NaN differs from itself")]
+                        if x[at] > x[best] || x[at] != x[at] {
+                            best = at;
+                        }
+                    }
+                }
+                f(i * width + j, best);
+            }
+        }
+    }
+}
+
+impl Plane for Max {
+    const NAME: &'static str = "max_pool2d";
+
+    fn size(&self, input: (usize, usize)) -> (usize, usize) {
+        self.0.size(input)
+    }
+
+    fn forward<T: Float>(&self, input: (usize, usize), x: &[T], y: &mut [T]) {
+        self.each(input, x, |window, at| y[window] = x[at]);
+    }
+
+    fn backward<T: Float>(&self, input: (usize, usize), x: &[T], dy: &[T], dx: &mut [T]) {
+        self.each(input, x, |window, at| dx[at] += dy[window]);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Average {
+    windows: Windows,
+    options: AvgPool,
+}
+
+impl Average {
+    /// Calls `f(window, rows, columns, 1 / divisor)`.
+    fn each<T: Float>(
+        &self,
+        (h, w): (usize, usize),
+        mut f: impl FnMut(usize, std::ops::Range<usize>, std::ops::Range<usize>, T),
+    ) {
+        let windows = &self.windows;
+        let (height, width) = windows.size((h, w));
+        for i in 0..height {
+            for j in 0..width {
+                let (rows, columns) = (windows.inside(i, h), windows.inside(j, w));
+                let divisor = if self.options.count_include_pad {
+                    windows.padded(i, h) * windows.padded(j, w)
+                } else {
+                    rows.len() * columns.len()
+                };
+                f(i * width + j, rows, columns, T::from_f64(1.0 / divisor.max(1) as f64));
+            }
+        }
+    }
+}
+
+impl Plane for Average {
+    const NAME: &'static str = "avg_pool2d";
+
+    fn size(&self, input: (usize, usize)) -> (usize, usize) {
+        self.windows.size(input)
+    }
+
+    fn forward<T: Float>(&self, input: (usize, usize), x: &[T], y: &mut [T]) {
+        let w = input.1;
+        self.each(input, |window, rows, columns, share: T| {
+            let mut sum = T::zero();
+            for row in rows {
+                for value in &x[row * w + columns.start..row * w + columns.end] {
+                    sum += *value;
+                }
+            }
+            y[window] = sum * share;
+        });
+    }
+
+    fn backward<T: Float>(&self, input: (usize, usize), _: &[T], dy: &[T], dx: &mut [T]) {
+        let w = input.1;
+        self.each(input, |window, rows, columns, share: T| {
+            let gradient = dy[window] * share;
+            for row in rows {
+                for dx in &mut dx[row * w + columns.start..row * w + columns.end] {
+                    *dx += gradient;
+                }
+            }
+        });
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Mean;
+
+impl Plane for Mean {
+    const NAME: &'static str = "global_avg_pool2d";
+
+    fn size(&self, _: (usize, usize)) -> (usize, usize) {
+        (1, 1)
+    }
+
+    fn forward<T: Float>(&self, (h, w): (usize, usize), x: &[T], y: &mut [T]) {
+        let mut sum = T::zero();
+        for value in x {
+            sum += *value;
+        }
+        y[0] = sum * T::from_f64(1.0 / (h * w) as f64);
+    }
+
+    fn backward<T: Float>(&self, (h, w): (usize, usize), _: &[T], dy: &[T], dx: &mut [T]) {
+        dx.fill(dy[0] * T::from_f64(1.0 / (h * w) as f64));
+    }
+}

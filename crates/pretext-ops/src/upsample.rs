@@ -1,0 +1,131 @@
+//! Nearest and bilinear up-sampling (and down-sampling) to any size.
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::plane::{self, Plane};
+use crate::values::Float;
+
+/// Repeats the nearest pixel, as `torch.nn.functional.interpolate(mode="nearest")`.
+///
+/// `x`: `[N, C, H, W]`, `f32` or `f64`; returns `[N, C, height, width]`.
+///
+/// # Errors
+/// If a size is 0.
+pub fn upsample_nearest2d(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    check("upsample_nearest2d", x, height, width)?;
+    plane::apply(x, Nearest { height, width })
+}
+
+/// Blends the four nearest pixels, as `torch.nn.functional.interpolate(mode="bilinear",
+/// align_corners=False)`, without antialiasing.
+///
+/// `x`: `[N, C, H, W]`, `f32` or `f64`; returns `[N, C, height, width]`.
+///
+/// # Errors
+/// If a size is 0.
+pub fn upsample_bilinear2d(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    check("upsample_bilinear2d", x, height, width)?;
+    plane::apply(x, Bilinear { height, width })
+}
+
+fn check(op: &str, x: &Tensor, height: usize, width: usize) -> Result<()> {
+    let (_, _, h, w) = plane::input(op, x)?;
+    if h == 0 || w == 0 || height == 0 || width == 0 {
+        bail!("{op}: from {h} x {w} to {height} x {width}; no side may be 0")
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct Nearest {
+    height: usize,
+    width: usize,
+}
+
+impl Nearest {
+    fn each(&self, (h, w): (usize, usize), mut f: impl FnMut(usize, usize)) {
+        for i in 0..self.height {
+            let y = (i * h / self.height).min(h - 1);
+            for j in 0..self.width {
+                f(i * self.width + j, y * w + (j * w / self.width).min(w - 1));
+            }
+        }
+    }
+}
+
+impl Plane for Nearest {
+    const NAME: &'static str = "upsample_nearest2d";
+
+    fn size(&self, _: (usize, usize)) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
+    fn forward<T: Float>(&self, input: (usize, usize), x: &[T], y: &mut [T]) {
+        self.each(input, |to, from| y[to] = x[from]);
+    }
+
+    fn backward<T: Float>(&self, input: (usize, usize), _: &[T], dy: &[T], dx: &mut [T]) {
+        self.each(input, |to, from| dx[from] += dy[to]);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Bilinear {
+    height: usize,
+    width: usize,
+}
+
+/// The two places that output pixel `i` blends, and the second one's share.
+fn blend(i: usize, from: usize, to: usize) -> (usize, usize, f64) {
+    let centre = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
+    let low = (centre as usize).min(from - 1);
+    (low, (low + 1).min(from - 1), centre - low as f64)
+}
+
+impl Bilinear {
+    /// Calls `f(to, [(from, weight); 4])`.
+    fn each<T: Float>(&self, (h, w): (usize, usize), mut f: impl FnMut(usize, [(usize, T); 4])) {
+        for i in 0..self.height {
+            let (top, bottom, down) = blend(i, h, self.height);
+            for j in 0..self.width {
+                let (left, right, across) = blend(j, w, self.width);
+                let corner = |y: usize, x: usize, share: f64| (y * w + x, T::from_f64(share));
+                f(
+                    i * self.width + j,
+                    [
+                        corner(top, left, (1.0 - down) * (1.0 - across)),
+                        corner(top, right, (1.0 - down) * across),
+                        corner(bottom, left, down * (1.0 - across)),
+                        corner(bottom, right, down * across),
+                    ],
+                );
+            }
+        }
+    }
+}
+
+impl Plane for Bilinear {
+    const NAME: &'static str = "upsample_bilinear2d";
+
+    fn size(&self, _: (usize, usize)) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
+    fn forward<T: Float>(&self, input: (usize, usize), x: &[T], y: &mut [T]) {
+        self.each(input, |to, corners: [(usize, T); 4]| {
+            let mut sum = T::zero();
+            for (from, weight) in corners {
+                sum += x[from] * weight;
+            }
+            y[to] = sum;
+        });
+    }
+
+    fn backward<T: Float>(&self, input: (usize, usize), _: &[T], dy: &[T], dx: &mut [T]) {
+        self.each(input, |to, corners: [(usize, T); 4]| {
+            for (from, weight) in corners {
+                dx[from] += dy[to] * weight;
+            }
+        });
+    }
+}

@@ -1,0 +1,97 @@
+//! How operators reach the numbers of a tensor: contiguous `f32` or `f64` slices on the CPU.
+
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
+
+/// The number types that operators compute in.
+pub(crate) trait Float: WithDType + Default + std::ops::Neg<Output = Self> {
+    fn exp(self) -> Self;
+    fn ln_1p(self) -> Self;
+    fn tanh(self) -> Self;
+}
+
+macro_rules! float {
+    ($($type:ty),*) => { $(
+        impl Float for $type {
+            fn exp(self) -> Self { self.exp() }
+            fn ln_1p(self) -> Self { self.ln_1p() }
+            fn tanh(self) -> Self { self.tanh() }
+        }
+    )* };
+}
+float!(f32, f64);
+
+/// Calls a generic function with the type that a dtype names.
+macro_rules! by_dtype {
+    ($op:expr, $dtype:expr, $function:ident ( $($argument:expr),* $(,)? )) => {
+        match $dtype {
+            candle_core::DType::F32 => $function::<f32>($($argument),*),
+            candle_core::DType::F64 => $function::<f64>($($argument),*),
+            other => candle_core::bail!("{}: the dtype is {other:?}, it must be f32 or f64", $op),
+        }
+    };
+}
+pub(crate) use by_dtype;
+
+/// The contiguous values behind a layout.
+pub(crate) fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+    let values = T::cpu_storage_as_slice(storage)?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&values[start..end]),
+        None => bail!("the values of {:?} do not lie in one piece", layout.shape()),
+    }
+}
+
+/// The storage of a tensor, if it lies on the CPU.
+pub(crate) fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        _ => bail!("this operator runs on the CPU only"),
+    }
+}
+
+/// Calls `f` with the values of one tensor.
+pub(crate) fn with1<T: WithDType, R>(a: &Tensor, f: impl FnOnce(&[T]) -> R) -> Result<R> {
+    let a = a.contiguous()?;
+    let (storage, layout) = a.storage_and_layout();
+    Ok(f(slice(on_cpu(&storage)?, layout)?))
+}
+
+/// Calls `f` with the values of two tensors.
+pub(crate) fn with2<T: WithDType, R>(
+    a: &Tensor,
+    b: &Tensor,
+    f: impl FnOnce(&[T], &[T]) -> R,
+) -> Result<R> {
+    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    let ((a, a_layout), (b, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
+    Ok(f(slice(on_cpu(&a)?, a_layout)?, slice(on_cpu(&b)?, b_layout)?))
+}
+
+/// A result of the forward pass.
+pub(crate) fn output<T: WithDType>(values: Vec<T>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
+    (T::to_cpu_storage_owned(values), shape.into())
+}
+
+/// Refuses tensors that an operator cannot take together.
+pub(crate) fn check(op: &str, tensors: &[&Tensor]) -> Result<()> {
+    for tensor in tensors {
+        if !tensor.device().is_cpu() {
+            bail!("{op}: a tensor lies on {:?}; this operator runs on the CPU", tensor.device())
+        }
+        if !matches!(tensor.dtype(), DType::F32 | DType::F64) {
+            bail!("{op}: the dtype is {:?}, it must be f32 or f64", tensor.dtype())
+        }
+        if tensor.dtype() != tensors[0].dtype() {
+            bail!("{op}: the dtypes {:?} and {:?} differ", tensors[0].dtype(), tensor.dtype())
+        }
+    }
+    Ok(())
+}
+
+/// The four dimensions `[N, C, H, W]` of a tensor.
+pub(crate) fn nchw(op: &str, x: &Tensor) -> Result<(usize, usize, usize, usize)> {
+    match x.dims() {
+        &[n, c, h, w] => Ok((n, c, h, w)),
+        dims => bail!("{op}: the input is {dims:?}, it must be [N, C, H, W]"),
+    }
+}
