@@ -169,3 +169,28 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(kind: io::ErrorKind, message: &str) {
+        let error = Error::from_io("some/where".as_ref(), kind.into());
+        assert_eq!(error.to_string(), format!("some/where: {message}"));
+    }
+
+    #[test]
+    fn the_system_is_quoted_and_the_remedy_added() {
+        check(io::ErrorKind::NotFound, "no such folder or file; check the path");
+        check(
+            io::ErrorKind::PermissionDenied,
+            "cannot be read: permission denied; check that you may read it",
+        );
+        check(
+            io::ErrorKind::NotADirectory,
+            "is a file, but a folder of pictures is needed here (or a decoded cache, \
+             *.safetensors, as the whole data set)",
+        );
+    }
+}

@@ -19,7 +19,7 @@ pub struct Summary {
     pub damaged: usize,
     /// Bytes of all picture files of the folder, or of the cache file.
     pub bytes: u64,
-    /// Whether this is a decoded cache, and to how many pixels it reduced the shorter side.
+    /// Whether this is a decoded cache.
     pub cached: bool,
     /// Shorter side that a cache reduced larger pictures to, in pixels.
     pub cached_size: Option<u32>,

@@ -79,6 +79,8 @@ fn the_file_does_not_depend_on_threads_and_does_not_tell_names_of_unsup() {
 #[test]
 fn tensors_are_as_documented() {
     let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    // Without this one, the pixels happen to end at a multiple of 8.
+    fs::write(root.path().join("train/n00/n00_0.JPEG"), support::bmp(5, 1, 0)).unwrap();
     let path = out.path().join("a.safetensors");
     let data = Dataset::open(root.path()).unwrap();
     write(&data, &path, &Options::default()).unwrap();
@@ -97,6 +99,7 @@ fn tensors_are_as_documented() {
         assert_eq!(start % dtype.bitsize().div_ceil(8), 0, "{name} is aligned");
     }
     assert_eq!(header % 8, 0);
+    assert_eq!(tensors.tensor("pixels").unwrap().shape()[0] % 8, 0);
     let split = tensors.tensor("split").unwrap().data().to_vec();
     assert_eq!(split, [vec![0; 9], vec![1; 4], vec![2; 20]].concat());
     let labels = tensors.tensor("labels").unwrap().data().to_vec();
@@ -253,4 +256,12 @@ fn rows_that_contradict_each_other_are_refused() {
         changed[start + at] = byte;
         check(&changed, problem);
     }
+    // Rows that agree with each other, but lie beyond the pixels.
+    let offsets = tensors.tensor("offsets").unwrap();
+    let start = offsets.data().as_ptr() as usize - whole.as_ptr() as usize;
+    let mut changed = whole.clone();
+    for i in 0..34 {
+        changed[start + 8 * i + 5] = 1;
+    }
+    check(&changed, "the offset or size of its row 0 is wrong");
 }
