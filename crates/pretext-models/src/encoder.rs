@@ -5,8 +5,9 @@ use candle_core::Tensor;
 use crate::builder::Builder;
 use crate::error::{Error, Result};
 use crate::layers::Mode;
+use crate::options::EncoderOptions;
 use crate::resnet::ResNet;
-use crate::xresnet::{EncoderOptions, XResNet};
+use crate::xresnet::XResNet;
 
 /// One trainable encoder.
 #[derive(Debug)]
@@ -81,14 +82,15 @@ impl EncoderSpec {
         }
     }
 
-    /// The layer group of one of the encoder's parameters: 0 for the stem and the first two
-    /// stages, 1 for the last two, as fastai cuts both families.
+    /// The layer group of one of the encoder's parameters, 0 or 1, as fastai cuts them: an xresnet
+    /// behind its stem, a resnet behind its second stage.
     pub(crate) fn layer_group(&self, name: &str) -> usize {
         let first = name.split('.').next().unwrap_or_default();
-        usize::from(match self.family {
-            Family::XResNet => matches!(first, "6" | "7"),
-            Family::ResNet => matches!(first, "layer3" | "layer4"),
-        })
+        let early = match self.family {
+            Family::XResNet => ["0", "1", "2"].contains(&first),
+            Family::ResNet => ["conv1", "bn1", "layer1", "layer2"].contains(&first),
+        };
+        usize::from(!early)
     }
 }
 
@@ -138,10 +140,15 @@ pub fn encoder(name: &str, options: &EncoderOptions, builder: Builder<'_>) -> Re
             let refuse = |option| Err(Error::Option { encoder: spec.name, option });
             match options {
                 o if o.activation != plain.activation => return refuse("other activation"),
-                o if o.pool != plain.pool => return refuse("other pooling"),
+                o if o.pool != plain.pool => return refuse("other stem pooling"),
+                o if o.shortcut_pool != plain.shortcut_pool => return refuse("shortcut pooling"),
                 o if o.self_attention => return refuse("self-attention"),
                 o if o.squeeze_excite => return refuse("squeeze-and-excitation"),
-                _ => Network::ResNet(ResNet::new(spec.blocks, spec.expansion, &builder)?),
+                o => {
+                    let zero_init = o.zero_init_residual;
+                    let network = ResNet::new(spec.blocks, spec.expansion, zero_init, &builder)?;
+                    Network::ResNet(network)
+                }
             }
         }
     };

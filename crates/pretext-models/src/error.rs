@@ -1,6 +1,6 @@
 //! What can go wrong with networks and weight files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -16,7 +16,7 @@ pub enum Error {
         name: String,
     },
     /// The encoder has no such variant.
-    #[error("{encoder} has no {option}; only xresnets have")]
+    #[error("{encoder} has no {option}; only xresnets have it")]
     Option {
         /// The encoder.
         encoder: &'static str,
@@ -30,6 +30,16 @@ pub enum Error {
         path: Option<PathBuf>,
         /// The keys at fault.
         mismatch: Mismatch,
+    },
+    /// Weights that are quantised or otherwise not floating point.
+    #[error("{}{name} is {dtype}; give weights in floating point", prefix(path.as_ref()))]
+    Type {
+        /// The file they came from, if any.
+        path: Option<PathBuf>,
+        /// The first such key.
+        name: String,
+        /// Its type.
+        dtype: &'static str,
     },
     /// A file that is damaged or no safetensors file.
     #[error("{}: not a whole safetensors file ({reason}); give a file of weights that pretext saved, or save it again", path.display())]
@@ -99,6 +109,18 @@ impl std::fmt::Display for Mismatch {
 }
 
 impl std::error::Error for Mismatch {}
+
+impl Error {
+    /// The same error about weights, naming the file they came from.
+    pub(crate) fn about(self, file: &Path) -> Self {
+        let path = Some(file.to_owned());
+        match self {
+            Self::Mismatch { mismatch, .. } => Self::Mismatch { path, mismatch },
+            Self::Type { name, dtype, .. } => Self::Type { path, name, dtype },
+            other => other,
+        }
+    }
+}
 
 fn known() -> String {
     crate::ENCODERS.iter().map(|spec| spec.name).collect::<Vec<_>>().join(", ")

@@ -7,10 +7,10 @@ use candle_core::{Result as TensorResult, Tensor};
 
 use crate::builder::{Builder, Init};
 use crate::encoder::{Encoder, EncoderSpec, encoder};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layers::Mode;
+use crate::options::EncoderOptions;
 use crate::parameters::{Kind, Parameters};
-use crate::xresnet::EncoderOptions;
 
 /// A linear layer.
 struct Linear {
@@ -98,12 +98,14 @@ impl Classifier {
         Ok(self.head.forward(features)?)
     }
 
-    /// The number of layer groups: stem and first two stages, last two stages, head.
+    /// The number of layer groups: early layers, late layers, head.
     pub fn group_count() -> usize {
         3
     }
 
-    /// The layer group of a parameter, for discriminative learning rates and freezing.
+    /// The layer group of a parameter, for discriminative learning rates and freezing, as fastai
+    /// cuts both families: an xresnet into stem (0), stages (1) and head (2), a resnet into stem
+    /// and first two stages, last two stages, and head.
     pub fn layer_group(&self, name: &str) -> usize {
         let spec = self.encoder.spec();
         if is_head(spec, name) { Self::group_count() - 1 } else { spec.layer_group(name) }
@@ -122,8 +124,8 @@ impl Classifier {
     /// that whole networks from elsewhere can be loaded too. `path` is named in errors.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] naming the missing, unexpected and mis-shaped keys; nothing has changed
-    /// then.
+    /// [`crate::Error::Mismatch`] naming the missing, unexpected and mis-shaped keys, or
+    /// [`crate::Error::Type`]; nothing has changed then.
     pub fn load_encoder(
         &self,
         parameters: &Parameters,
@@ -131,17 +133,9 @@ impl Classifier {
         path: &Path,
     ) -> Result<()> {
         let spec = self.encoder.spec();
-        let loaded = parameters.load_where(
-            tensors,
-            |name| !is_head(spec, name),
-            |name| is_head(spec, name) || name.ends_with("num_batches_tracked"),
-        );
-        loaded.map_err(|error| match error {
-            Error::Mismatch { mismatch, .. } => {
-                Error::Mismatch { path: Some(path.to_owned()), mismatch }
-            }
-            other => other,
-        })
+        let loaded =
+            parameters.load_where(tensors, |name| !is_head(spec, name), |name| is_head(spec, name));
+        loaded.map_err(|error| error.about(path))
     }
 }
 

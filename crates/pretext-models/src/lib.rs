@@ -1,19 +1,18 @@
 #![doc = include_str!("../README.md")]
 
+mod builder;
 mod error;
 mod parameters;
 
-mod builder;
-
+mod attention;
 mod layers;
+mod options;
 
+mod encoder;
 mod resnet;
 mod xresnet;
 
-mod encoder;
-
 mod head;
-
 mod unet;
 
 pub mod frozen;
@@ -21,9 +20,9 @@ pub mod weights;
 
 pub use builder::{Builder, Init};
 pub use encoder::{ENCODERS, Encoder, EncoderSpec, encoder};
-pub use error::{Error, Result};
+pub use error::{Error, Mismatch, Result};
 pub use head::{Classifier, ProjectionHead};
 pub use layers::Mode;
+pub use options::{Activation, EncoderOptions, ShortcutPool, StemPool};
 pub use parameters::{Kind, Parameter, Parameters};
 pub use unet::{UNet, UNetOptions};
-pub use xresnet::{Activation, EncoderOptions, ShortcutPool};

@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 
 use crate::error::{Error, Mismatch, Result};
 
 /// What a variable is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A weight of a convolution or linear layer; weight decay applies to these alone.
+    /// A weight of a convolution or linear layer, or an attention's factor; weight decay applies to
+    /// these alone.
     Weight,
     /// A bias.
     Bias,
-    /// A scale or shift of a normalisation, or another small factor.
+    /// A scale or shift of a normalisation.
     Norm,
-    /// State that is not trained: running means and variances.
+    /// State that is not trained: running means and variances, singular vectors.
     RunningStatistic,
 }
 
@@ -86,8 +87,11 @@ impl Parameters {
 
     /// Takes over all values, or none.
     ///
+    /// PyTorch's `num_batches_tracked`, which no network here needs, are passed over.
+    ///
     /// # Errors
-    /// [`Error::Mismatch`] naming the missing, unexpected and mis-shaped keys.
+    /// [`Error::Mismatch`] naming the missing, unexpected and mis-shaped keys, or [`Error::Type`];
+    /// nothing has changed then.
     pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         self.load_where(tensors, |_| true, |_| false)
     }
@@ -113,18 +117,29 @@ impl Parameters {
                 Some(_) => {}
             }
         }
-        let unexpected = tensors.keys().filter(|name| !mine.contains_key(*name) && !ignored(name));
+        let known = |name: &str| {
+            mine.contains_key(name) || ignored(name) || name.ends_with(".num_batches_tracked")
+        };
+        let unexpected = tensors.keys().filter(|name| !known(name));
         mismatch.unexpected = unexpected.cloned().collect();
         if !mismatch.is_empty() {
             return Err(Error::Mismatch { path: None, mismatch });
         }
+        let quantised = mine.keys().find_map(|name| {
+            let dtype = tensors.get(name)?.dtype();
+            (!dtype.is_float()).then(|| (name.clone(), dtype.as_str()))
+        });
+        if let Some((name, dtype)) = quantised {
+            return Err(Error::Type { path: None, name, dtype });
+        }
         // Converted before the first variable changes: a failure leaves all as they were.
         let values = mine
             .keys()
-            .map(|name| tensors[name].to_dtype(candle_core::DType::F32)?.to_device(&self.device))
+            .filter_map(|name| tensors.get(name))
+            .map(|tensor| tensor.to_dtype(DType::F32)?.to_device(&self.device)?.contiguous())
             .collect::<candle_core::Result<Vec<_>>>()?;
         for (var, value) in mine.values().zip(values) {
-            var.set(&value.contiguous()?)?;
+            var.set(&value)?;
         }
         Ok(())
     }

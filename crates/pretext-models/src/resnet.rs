@@ -18,13 +18,13 @@ impl NormedConv {
         channels: (usize, usize),
         kernel: usize,
         stride: usize,
-        conv: &Builder<'_>,
-        norm: &Builder<'_>,
+        scale: f32,
+        (conv, norm): (Builder<'_>, Builder<'_>),
     ) -> Result<Self> {
         let init = Init::KaimingNormalFanOut;
         Ok(Self {
-            conv: Conv::new(channels, kernel, stride, init, None, conv)?,
-            norm: BatchNorm::new(channels.1, (1.0, 0.0), norm)?,
+            conv: Conv::new(channels, kernel, stride, init, None, &conv)?,
+            norm: BatchNorm::new(channels.1, (scale, 0.0), &norm)?,
         })
     }
 
@@ -43,6 +43,7 @@ impl Block {
     fn new(
         (inputs, width, expansion): (usize, usize, usize),
         stride: usize,
+        zero_init: bool,
         builder: &Builder<'_>,
     ) -> Result<Self> {
         let outputs = width * expansion;
@@ -52,17 +53,20 @@ impl Block {
         } else {
             vec![((inputs, width), 1, 1), ((width, width), 3, stride), ((width, outputs), 1, 1)]
         };
+        let last = plan.len();
         let branch = (1..)
             .zip(plan)
             .map(|(i, (channels, kernel, stride))| {
-                let (conv, norm) = (builder.pp(format!("conv{i}")), builder.pp(format!("bn{i}")));
-                NormedConv::new(channels, kernel, stride, &conv, &norm)
+                let names = (builder.pp(format!("conv{i}")), builder.pp(format!("bn{i}")));
+                let scale = if zero_init && i == last { 0.0 } else { 1.0 };
+                NormedConv::new(channels, kernel, stride, scale, names)
             })
             .collect::<Result<_>>()?;
         let shortcut = (stride != 1 || inputs != outputs)
             .then(|| {
                 let builder = builder.pp("downsample");
-                NormedConv::new((inputs, outputs), 1, stride, &builder.pp(0), &builder.pp(1))
+                let names = (builder.pp(0), builder.pp(1));
+                NormedConv::new((inputs, outputs), 1, stride, 1.0, names)
             })
             .transpose()?;
         Ok(Self { branch, shortcut })
@@ -91,8 +95,14 @@ pub(crate) struct ResNet {
 }
 
 impl ResNet {
-    pub(crate) fn new(blocks: [usize; 4], expansion: usize, builder: &Builder<'_>) -> Result<Self> {
-        let stem = NormedConv::new((3, 64), 7, 2, &builder.pp("conv1"), &builder.pp("bn1"))?;
+    pub(crate) fn new(
+        blocks: [usize; 4],
+        expansion: usize,
+        zero_init: bool,
+        builder: &Builder<'_>,
+    ) -> Result<Self> {
+        let names = (builder.pp("conv1"), builder.pp("bn1"));
+        let stem = NormedConv::new((3, 64), 7, 2, 1.0, names)?;
         let mut inputs = 64;
         let mut stages = Vec::new();
         for (stage, (count, width)) in blocks.into_iter().zip([64, 128, 256, 512]).enumerate() {
@@ -100,7 +110,8 @@ impl ResNet {
             let mut row = Vec::new();
             for i in 0..count {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
-                row.push(Block::new((inputs, width, expansion), stride, &builder.pp(i))?);
+                let channels = (inputs, width, expansion);
+                row.push(Block::new(channels, stride, zero_init, &builder.pp(i))?);
                 inputs = width * expansion;
             }
             stages.push(row);

@@ -5,20 +5,23 @@ use std::collections::BTreeMap;
 
 use candle_core::{Result as TensorResult, Tensor};
 
+use crate::attention::SelfAttention;
 use crate::builder::{Builder, Init};
 use crate::encoder::{Encoder, encoder};
 use crate::error::Result;
 use crate::layers::{BatchNorm, Conv, ConvLayer, Mode, Norm};
+use crate::options::{Activation, EncoderOptions};
 use crate::parameters::Parameters;
-use crate::xresnet::{Activation, EncoderOptions};
 
 /// Variants of the decoder; the default is what fastai's `unet_learner` makes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UNetOptions {
     /// Blur behind each pixel shuffle (Sugawara et al., 2018).
     pub blur: bool,
-    /// End in a sigmoid, so that the output lies within `0..=1`.
+    /// End in a sigmoid, so that the output lies within `0..=1`: fastai's `y_range=(0, 1)`.
     pub sigmoid: bool,
+    /// Self-attention (Zhang et al., 2019) in the last block but two.
+    pub self_attention: bool,
 }
 
 /// Pictures in, pictures of the same size out.
@@ -69,9 +72,14 @@ impl UNet {
         let skips = skips(size);
         let (mut inputs, mut blocks) = (deepest, Vec::new());
         for (i, &skip) in skips.iter().enumerate() {
-            let last = i + 1 == skips.len();
-            let builder = builder.pp(FIRST_BLOCK + i);
-            let block = UpBlock::new((inputs, channels[skip]), skip, last, unet.blur, &builder)?;
+            let plan = Plan {
+                channels: (inputs, channels[skip]),
+                skip,
+                last: i + 1 == skips.len(),
+                blur: unet.blur,
+                attends: unet.self_attention && i + 3 == skips.len(),
+            };
+            let block = UpBlock::new(plan, &builder.pp(FIRST_BLOCK + i))?;
             inputs = block.outputs;
             blocks.push(block);
         }
@@ -182,19 +190,25 @@ struct UpBlock {
     shuffle: Shuffle,
     norm: BatchNorm,
     convs: [ConvLayer; 2],
+    attention: Option<SelfAttention>,
     /// Which of the encoder's features it takes up.
     skip: usize,
     outputs: usize,
 }
 
+/// What one [`UpBlock`] is like.
+struct Plan {
+    /// Of its input and of the skip connection.
+    channels: (usize, usize),
+    skip: usize,
+    last: bool,
+    blur: bool,
+    attends: bool,
+}
+
 impl UpBlock {
-    fn new(
-        (inputs, skip_channels): (usize, usize),
-        skip: usize,
-        last: bool,
-        blur: bool,
-        builder: &Builder<'_>,
-    ) -> Result<Self> {
+    fn new(plan: Plan, builder: &Builder<'_>) -> Result<Self> {
+        let Plan { channels: (inputs, skip_channels), skip, last, blur, attends } = plan;
         let joined = inputs / 2 + skip_channels;
         let outputs = if last { joined / 2 } else { joined };
         let bias = Norm::Bias(Init::Constant(0.0));
@@ -206,6 +220,9 @@ impl UpBlock {
                 ConvLayer::new((joined, outputs), 3, 1, bias, relu, &builder.pp("conv1"))?,
                 ConvLayer::new((outputs, outputs), 3, 1, bias, relu, &builder.pp("conv2"))?,
             ],
+            attention: attends
+                .then(|| SelfAttention::new(outputs, &builder.pp("conv2").pp(2)))
+                .transpose()?,
             skip,
             outputs,
         })
@@ -215,7 +232,11 @@ impl UpBlock {
         let up = resize(&self.shuffle.forward(x, mode)?, skip)?;
         let skip = self.norm.forward(skip, mode)?;
         let joined = pretext_ops::relu(&Tensor::cat(&[&up, &skip], 1)?)?;
-        self.convs[1].forward(&self.convs[0].forward(&joined, mode)?, mode)
+        let y = self.convs[1].forward(&self.convs[0].forward(&joined, mode)?, mode)?;
+        match &self.attention {
+            Some(attention) => attention.forward(&y, mode),
+            None => Ok(y),
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub fn save(
     };
     let write = || -> io::Result<()> {
         fs::create_dir_all(folder)?;
-        let mut part = tempfile::NamedTempFile::new_in(folder)?;
+        let mut part = part_in(folder)?;
         io::Write::write_all(&mut part, &bytes)?;
         part.as_file().sync_all()?;
         part.persist(path).map_err(|error| error.error)?;
@@ -47,6 +47,15 @@ pub fn save(
         Ok(())
     };
     write().map_err(failed)
+}
+
+/// A temporary file that whoever may read other new files may read, as a file of weights is for
+/// sharing; left alone, it would be for its owner only.
+fn part_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut part = tempfile::Builder::new();
+    #[cfg(unix)]
+    part.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    part.prefix(".part-").tempfile_in(folder)
 }
 
 /// Puts the header's metadata in order: a hash map's order differs from run to run, and equal

@@ -6,75 +6,18 @@
 //! of each residual branch beginning at zero; every convolution from Kaiming's normal.
 
 use candle_core::{Result as TensorResult, Tensor};
-use serde::{Deserialize, Serialize};
 
+use crate::attention::{SimpleSelfAttention, SqueezeExcite};
 use crate::builder::Builder;
 use crate::error::Result;
-use crate::layers::{ConvLayer, Mode, Norm, SelfAttention, SqueezeExcite};
-
-/// The activation of an xresnet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    /// `max(x, 0)`.
-    #[default]
-    Relu,
-    /// `x tanh(ln(1 + e^x))` (Misra, 2019).
-    Mish,
-}
-
-/// How an xresnet's shortcuts halve a picture: fastai's `pool`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ShortcutPool {
-    /// The mean of 2x2 pixels; at an odd border, of those that there are.
-    #[default]
-    Avg,
-    /// The maximum of 2x2 pixels; an odd last row or column is left out, as PyTorch does, so
-    /// pictures' sides must stay even.
-    Max,
-    /// The maximum of each pixel and its right and lower neighbours, blurred by 1 2 1 before every
-    /// second pixel is kept (Zhang, "Making Convolutional Networks Shift-Invariant Again", 2019).
-    MaxBlur,
-}
-
-/// Variants of an encoder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EncoderOptions {
-    /// The activation.
-    pub activation: Activation,
-    /// How shortcuts halve a picture.
-    pub pool: ShortcutPool,
-    /// fastai's simple self-attention at the end of the first stage.
-    pub self_attention: bool,
-    /// Squeeze-and-excitation in every block, as fastai's `xse_resnet`.
-    pub squeeze_excite: bool,
-}
-
-impl ShortcutPool {
-    fn forward(self, x: &Tensor) -> TensorResult<Tensor> {
-        match self {
-            Self::Avg => {
-                let options = pretext_ops::AvgPool { ceil_mode: true, ..Default::default() };
-                pretext_ops::avg_pool2d(x, 2, 2, 0, options)
-            }
-            Self::Max => pretext_ops::max_pool2d(x, 2, 2, 0),
-            Self::MaxBlur => {
-                let (_, _, h, w) = x.dims4()?;
-                // Padded by one all around, the window that begins at each pixel is the second.
-                let all = pretext_ops::max_pool2d(x, 2, 1, 1)?;
-                let own = all.narrow(2, 1, h)?.narrow(3, 1, w)?.contiguous()?;
-                pretext_ops::blur_pool2d(&own, 3, 2)
-            }
-        }
-    }
-}
+use crate::layers::{ConvLayer, Mode, Norm};
+use crate::options::{Activation, EncoderOptions, ShortcutPool, StemPool};
 
 /// fastai's `ResBlock`, plain (expansion 1) or bottleneck (expansion 4).
 struct Block {
     branch: Vec<ConvLayer>,
     squeeze_excite: Option<SqueezeExcite>,
-    self_attention: Option<SelfAttention>,
+    self_attention: Option<SimpleSelfAttention>,
     pool: Option<ShortcutPool>,
     shortcut: Option<ConvLayer>,
     activation: Activation,
@@ -120,8 +63,9 @@ impl Block {
             .squeeze_excite
             .then(|| SqueezeExcite::new(outputs, options.activation, &take()))
             .transpose()?;
-        let self_attention = attends.then(|| SelfAttention::new(outputs, &take())).transpose()?;
-        let pool = (stride != 1).then_some(options.pool);
+        let self_attention =
+            attends.then(|| SimpleSelfAttention::new(outputs, &take())).transpose()?;
+        let pool = (stride != 1).then_some(options.shortcut_pool);
         let shortcut = (inputs != outputs)
             .then(|| {
                 let place = usize::from(pool.is_some());
@@ -158,6 +102,7 @@ impl Block {
 /// The convolutional part of an xresnet.
 pub(crate) struct XResNet {
     stem: Vec<ConvLayer>,
+    pool: StemPool,
     stages: Vec<Vec<Block>>,
 }
 
@@ -198,7 +143,7 @@ impl XResNet {
             }
             stages.push(row);
         }
-        Ok(Self { stem, stages })
+        Ok(Self { stem, pool: options.pool, stages })
     }
 
     /// The outputs of the stem and of the four stages.
@@ -208,7 +153,7 @@ impl XResNet {
             x = layer.forward(&x, mode)?;
         }
         let mut features = vec![x.clone()];
-        x = pretext_ops::max_pool2d(&x, 3, 2, 1)?;
+        x = self.pool.forward(&x)?;
         for stage in &self.stages {
             for block in stage {
                 x = block.forward(&x, mode)?;
