@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use pretext_models::frozen::{FROZEN, FrozenEncoder, detect, find};
+use pretext_models::{Builder, EncoderOptions, Mode, Parameters, encoder};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tempfile::TempDir;
 
 /// One file of `reference/frozen`.
@@ -153,6 +156,27 @@ fn resnet18_agrees_with_torchvision() {
 }
 
 #[test]
+fn resnet18_agrees_with_our_own() {
+    let reference = Reference::read("resnet18");
+    let folder = tempfile::tempdir().unwrap();
+    let path = reference.save(&folder, DType::F32);
+    let frozen = FrozenEncoder::open("resnet18", &path, &Device::Cpu).unwrap();
+
+    let parameters = Parameters::new(&Device::Cpu);
+    let mut rng = StdRng::seed_from_u64(0);
+    let builder = Builder::new(&parameters, &mut rng);
+    let own = encoder("resnet18", &EncoderOptions::default(), builder).unwrap();
+    let mut weights: BTreeMap<_, _> = reference.weights(DType::F32).into_iter().collect();
+    weights.retain(|name, _| !name.starts_with("fc.") && !name.ends_with("num_batches_tracked"));
+    parameters.load(&weights).unwrap();
+
+    let x = pictures(96);
+    let maps = own.forward(&x, Mode::Evaluate).unwrap();
+    let expected = maps.mean((2, 3)).unwrap().to_vec2().unwrap();
+    assert_close(&embed(&frozen, &x), &expected, 1e-4);
+}
+
+#[test]
 fn resnet50_agrees_with_torchvision() {
     check_embeddings("resnet50");
 }
@@ -256,7 +280,7 @@ fn weights_of_another_network_are_refused_by_name() {
         &resnet18,
         "resnet34",
         "F32",
-        "80 missing (layer1.2.bn1.bias, layer1.2.bn1.running_mean, layer1.2.bn1.running_var, ...)",
+        "80 missing: layer1.2.bn1.bias, layer1.2.bn1.running_mean, layer1.2.bn1.running_var, …",
     );
 
     let mut damaged = Reference::read("resnet18");
@@ -267,22 +291,27 @@ fn weights_of_another_network_are_refused_by_name() {
         &damaged,
         "resnet18",
         "F32",
-        "1 missing (bn1.bias); 1 mis-shaped (conv1.weight: expected [64, 3, 7, 7], found \
-         [64, 1, 7, 7]); 1 unexpected (layer1.0.se.weight)",
+        "1 missing: bn1.bias; 1 unexpected: layer1.0.se.weight; 1 mis-shaped: conv1.weight (is \
+         [64, 1, 7, 7], should be [64, 3, 7, 7])",
     );
 
     // Every tensor of DINOv2 is there, but with registers the class token means something else.
     let mut registers = Reference::read("dinov2_hugging_face");
     registers.tensors.insert("embeddings.register_tokens".to_string(), vec![1, 4, 384]);
-    check_refused(&registers, "dinov2-small", "F16", "1 unexpected (embeddings.register_tokens)");
+    check_refused(&registers, "dinov2-small", "F16", "1 unexpected: embeddings.register_tokens");
 }
 
 #[test]
 fn quantised_weights_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = Reference::read("convnext_atto").hollow(&folder, "I8");
-    let error = FrozenEncoder::open("convnext-atto", &path, &Device::Cpu).unwrap_err().to_string();
-    assert!(error.contains("head.norm.bias: expected floating point, found I8"), "{error}");
+    let expected = format!(
+        "{}: head.norm.bias is I8; give weights in floating point (f16, bf16, f32 or f64)",
+        path.display()
+    );
+    let opened = FrozenEncoder::open("convnext-atto", &path, &Device::Cpu).unwrap_err();
+    assert_eq!(opened.to_string(), expected);
+    assert_eq!(detect(&path).unwrap_err().to_string(), expected);
 }
 
 #[test]
@@ -292,7 +321,7 @@ fn a_file_that_fits_nothing_is_compared_with_the_nearest() {
     reference.tensors.remove("bn1.bias");
     let path = reference.hollow(&folder, "F32");
     let expected = format!(
-        "{}: not the weights of any frozen encoder; nearest is resnet18: 1 missing (bn1.bias)",
+        "{}: not the weights of any frozen encoder; nearest is resnet18: 1 missing: bn1.bias",
         path.display()
     );
     assert_eq!(detect(&path).unwrap_err().to_string(), expected);

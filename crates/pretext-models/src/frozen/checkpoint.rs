@@ -79,6 +79,11 @@ impl Checkpoint {
         matches!(info.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
     }
 
+    /// The error for a tensor that [`is_float`](Self::is_float) does not hold for.
+    pub(super) fn refuse_type(&self, tensor: String, dtype: Dtype) -> Error {
+        Error::Type { path: self.path.clone(), tensor, dtype: format!("{dtype:?}") }
+    }
+
     /// Reads one tensor.
     fn read(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let Some(info) = self.tensors.get(name) else {

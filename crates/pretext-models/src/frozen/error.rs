@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 
-use super::{FROZEN, FrozenSpec, Mismatch, SMALLEST};
+use super::{FROZEN, FrozenSpec, SMALLEST};
+use crate::error::Mismatch;
 
 /// Why a frozen encoder could not be opened or used. Every message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,19 @@ pub enum Error {
         name: &'static str,
         /// The tensors that keep the file from it.
         mismatch: Mismatch,
+    },
+    /// The weights are quantised or otherwise not floating point.
+    #[error(
+        "{}: {tensor} is {dtype}; give weights in floating point (f16, bf16, f32 or f64)",
+        path.display()
+    )]
+    Type {
+        /// The file of weights.
+        path: PathBuf,
+        /// The first such tensor.
+        tensor: String,
+        /// Its type.
+        dtype: String,
     },
     /// The batch is not what the encoder takes.
     #[error("{} takes {}, not {dtype:?} {shape:?}", spec.name, takes(spec))]

@@ -1,75 +1,36 @@
 //! Whether a file fits a network: what the network asks for, compared with what the file has.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::var_builder::SimpleBackend;
 
-use super::Architecture;
 use super::checkpoint::Checkpoint;
-
-/// Tensors that keep a file from fitting a network; none where it fits.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Mismatch {
-    /// Names that the network needs and the file lacks.
-    pub missing: Vec<String>,
-    /// Names that the file has with another shape, or a type other than floating point, with
-    /// what was expected and what was found.
-    pub mis_shaped: Vec<String>,
-    /// Names that the file has and the network knows nothing of.
-    pub unexpected: Vec<String>,
-}
-
-impl Mismatch {
-    /// Number of tensors at fault.
-    pub fn len(&self) -> usize {
-        self.missing.len() + self.mis_shaped.len() + self.unexpected.len()
-    }
-
-    /// Whether the file fits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl fmt::Display for Mismatch {
-    /// One line: each kind of fault with its count and its first three names.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = [
-            ("missing", &self.missing),
-            ("mis-shaped", &self.mis_shaped),
-            ("unexpected", &self.unexpected),
-        ];
-        let mut separator = "";
-        for (kind, names) in kinds.into_iter().filter(|(_, names)| !names.is_empty()) {
-            let first = names[..names.len().min(3)].join(", ");
-            let more = if names.len() > 3 { ", ..." } else { "" };
-            write!(f, "{separator}{} {kind} ({first}{more})", names.len())?;
-            separator = "; ";
-        }
-        Ok(())
-    }
-}
+use super::{Architecture, Error};
+use crate::error::Mismatch;
 
 /// Compares what `architecture` asks for with the header of a file.
+///
+/// # Errors
+/// [`Error::Type`] where all names and shapes fit and a type does not.
 pub(super) fn compare(
     architecture: &'static dyn Architecture,
     checkpoint: &Checkpoint,
-) -> Result<Mismatch> {
+) -> std::result::Result<Mismatch, Error> {
     let wanted = wanted(architecture, checkpoint.names().map(str::to_string).collect())?;
     let mut mismatch = Mismatch::default();
+    let mut quantised = None;
     for (name, shape) in &wanted {
         match checkpoint.info(name) {
             None => mismatch.missing.push(name.clone()),
-            Some(found) if found.shape != *shape => mismatch
-                .mis_shaped
-                .push(format!("{name}: expected {shape:?}, found {:?}", found.shape)),
-            Some(found) if !Checkpoint::is_float(found) => mismatch
-                .mis_shaped
-                .push(format!("{name}: expected floating point, found {:?}", found.dtype)),
+            Some(found) if found.shape != *shape => {
+                mismatch.misshaped.push((name.clone(), shape.clone(), found.shape.clone()));
+            }
+            Some(found) if !Checkpoint::is_float(found) => {
+                quantised.get_or_insert((name, found.dtype));
+            }
             Some(_) => {}
         }
     }
@@ -78,7 +39,12 @@ pub(super) fn compare(
         .filter(|name| !wanted.contains_key(*name) && !architecture.unused(name))
         .map(str::to_string)
         .collect();
-    Ok(mismatch)
+    match quantised {
+        Some((name, dtype)) if mismatch.is_empty() => {
+            Err(checkpoint.refuse_type(name.clone(), dtype))
+        }
+        _ => Ok(mismatch),
+    }
 }
 
 /// Names and shapes that `architecture` asks of a file with these names, found by building it

@@ -45,7 +45,8 @@ use candle_nn::{Func, VarBuilder};
 
 use checkpoint::Checkpoint;
 pub use error::Error;
-pub use fit::Mismatch;
+
+pub use crate::error::Mismatch;
 
 /// Mean of ImageNet's channels, red, green, blue, for pixels in `0..=1`.
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -137,7 +138,8 @@ impl FrozenEncoder {
     /// # Errors
     /// [`Error::Unknown`] for a name that is not in [`FROZEN`]; [`Error::Read`] and
     /// [`Error::Format`] for a file that cannot be read or is no safetensors file;
-    /// [`Error::Misfit`], with the tensors at fault named, for weights of another network.
+    /// [`Error::Misfit`], with the tensors at fault named, for weights of another network;
+    /// [`Error::Type`] for quantised ones.
     pub fn open(name: &str, path: &Path, device: &Device) -> Result<Self, Error> {
         let spec = find(name).ok_or_else(|| Error::Unknown { name: name.to_string() })?;
         let checkpoint = Checkpoint::open(path)?;
@@ -218,7 +220,7 @@ pub fn find(name: &str) -> Option<&'static FrozenSpec> {
 /// # Errors
 /// [`Error::Read`] and [`Error::Format`] for a file that cannot be read or is no safetensors file;
 /// [`Error::Unrecognised`], with the nearest entry and what keeps the file from it, where none
-/// fits.
+/// fits; [`Error::Type`] for quantised weights.
 pub fn detect(path: &Path) -> Result<&'static FrozenSpec, Error> {
     let checkpoint = Checkpoint::open(path)?;
     let mut nearest: Option<(&FrozenSpec, Mismatch)> = None;
@@ -227,11 +229,16 @@ pub fn detect(path: &Path) -> Result<&'static FrozenSpec, Error> {
         if mismatch.is_empty() {
             return Ok(spec);
         }
-        if nearest.as_ref().is_none_or(|(_, least)| mismatch.len() < least.len()) {
+        if nearest.as_ref().is_none_or(|(_, least)| faults(&mismatch) < faults(least)) {
             nearest = Some((spec, mismatch));
         }
     }
     let (name, mismatch) =
         nearest.map(|(spec, mismatch)| (spec.name, mismatch)).unwrap_or_default();
     Err(Error::Unrecognised { path: path.to_path_buf(), name, mismatch })
+}
+
+/// Number of tensors at fault.
+fn faults(mismatch: &Mismatch) -> usize {
+    mismatch.missing.len() + mismatch.misshaped.len() + mismatch.unexpected.len()
 }
