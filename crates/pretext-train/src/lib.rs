@@ -1,1 +1,43 @@
-//! Skeleton.
+#![doc = include_str!("../README.md")]
+
+pub mod streams;
+
+pub mod tasks;
+
+pub mod recipe;
+
+pub mod schedule;
+
+pub mod optimisers;
+
+pub mod control;
+
+pub mod pretrain;
+
+pub mod finetune;
+
+pub mod evaluate;
+
+pub mod embed;
+
+pub mod predict;
+
+pub mod show;
+
+pub mod record;
+
+pub mod saved;
+
+mod batch;
+mod checkpoint;
+mod error;
+mod files;
+mod network;
+mod probe;
+mod progress;
+mod run;
+
+pub use checkpoint::FILE as CHECKPOINT;
+pub use error::{Error, Result};
+pub use pretext_data as data;
+pub use pretext_models as models;

@@ -1,0 +1,469 @@
+//! Flags, and the recipes they make: the only place that knows how a flag is spelt.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
+use clap::{Parser, Subcommand};
+use pretext_train::finetune::Init;
+use pretext_train::models::{self, Activation, EncoderOptions, ShortcutPool, StemPool};
+use pretext_train::optimisers::{self, Rule};
+use pretext_train::recipe::{Common, FinetuneRecipe, Layers, PretrainRecipe};
+use pretext_train::schedule::{self, Schedule};
+use pretext_train::tasks;
+
+/// Self-supervised learning on images: pretrain on a pretext task, fine-tune, see what it bought.
+#[derive(Parser)]
+#[command(name = "pretext", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+A first session, on the sample that comes with the source:
+  pretext show     --data data/sample --task grey-blur --size 64 --out puzzle.png
+  pretext pretrain --data data/sample --task grey-blur --encoder xresnet18 --size 64 --epochs 5 --out runs/pre
+  pretext finetune --data data/sample --init runs/pre/encoder.safetensors --encoder xresnet18 --size 64 --out runs/fine
+  pretext finetune --data data/sample --init random --encoder xresnet18 --size 64 --out runs/baseline
+  pretext evaluate --data data/sample --weights runs/fine/classifier.safetensors
+
+Exit codes: 0 done, 1 failed, 2 a mistake in the command or its files, 130 interrupted.";
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Train an encoder on a pretext task, without labels
+    Pretrain(PretrainArgs),
+    /// Train a classifier on labels, from random or pretrained weights
+    Finetune(FinetuneArgs),
+    /// Score weights on val/
+    Evaluate(EvaluateArgs),
+    /// Classify single pictures
+    Predict(PredictArgs),
+    /// Write the features of every picture to a file
+    Embed(EmbedArgs),
+    /// Draw a task's input and target, and with weights its prediction
+    Show(ShowArgs),
+    /// Decode a data set once, into one file that opens at once
+    Cache(CacheArgs),
+    /// Say what a weight file, a cache, a run or a folder of pictures holds
+    Info(InfoArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PretrainArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// What the network has to solve
+    #[arg(long, value_name = "NAME", default_value = "grey-blur", value_parser = task_names())]
+    task: String,
+    /// Also train on the pixels (never the labels) of val/, as the public leaderboard's standing
+    /// rows did; the record says so
+    #[arg(long)]
+    include_val_pixels: bool,
+    /// Passes over the pictures
+    #[arg(long, value_name = "N", default_value_t = PretrainRecipe::default().common.epochs)]
+    epochs: u32,
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    puzzle: PuzzleArgs,
+    /// End the restoring network in a sigmoid
+    #[arg(long, help_heading = "Task")]
+    sigmoid: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct FinetuneArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// `random`, or a file of pretrained weights such as a run's encoder.safetensors
+    #[arg(long, value_name = "random|FILE", value_parser = parse_init)]
+    pub(crate) init: Init,
+    /// Which layers learn
+    #[arg(long, value_name = "LAYERS", default_value = "all", value_parser = table(Layers::ALL))]
+    train: Layers,
+    /// Passes over the pictures
+    #[arg(long, value_name = "N", default_value_t = FinetuneRecipe::default().common.epochs)]
+    epochs: u32,
+    #[command(flatten)]
+    common: CommonArgs,
+    /// How much of the target is spread over all classes
+    #[arg(long, value_name = "SHARE", default_value_t = FinetuneRecipe::default().label_smoothing)]
+    label_smoothing: f64,
+    /// Alpha of mixup; 0 does not mix
+    #[arg(long, value_name = "ALPHA", default_value_t = 0.0)]
+    mixup: f64,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct EvaluateArgs {
+    /// A classifier, an encoder of ours, or a pretrained one from elsewhere (safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Print the score as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PredictArgs {
+    /// A run's classifier.safetensors
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: PathBuf,
+    /// Pictures to classify
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<PathBuf>,
+    /// Print one JSON object a picture
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct EmbedArgs {
+    /// A classifier, an encoder of ours, or a pretrained one from elsewhere (safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Where the features go
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ShowArgs {
+    /// Folder of pictures, or a cache
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// What the network has to solve
+    #[arg(long, value_name = "NAME", default_value = "grey-blur", value_parser = task_names())]
+    task: String,
+    /// A run's pretext.safetensors, to draw its predictions; its size and parameters are used
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Width and height of each picture, in pixels
+    #[arg(long, value_name = "PX", default_value_t = 128)]
+    size: u32,
+    /// Rows
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = parse_count)]
+    count: usize,
+    /// Which pictures
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    puzzle: PuzzleArgs,
+    /// Where the picture goes
+    #[arg(long, value_name = "FILE.png")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct CacheArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Where the cache goes; give it as --data afterwards
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) out: PathBuf,
+    /// Shrink larger pictures until their shorter side has so many pixels
+    #[arg(long, value_name = "PX")]
+    pub(crate) size: Option<u32>,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct InfoArgs {
+    /// A file or folder
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+}
+
+/// What is read, and how strictly.
+#[derive(clap::Args)]
+pub(crate) struct DataArgs {
+    /// Folder of pictures (train/<class>/, unsup/, val/<class>/, or any other), or a cache
+    #[arg(long = "data", value_name = "DIR")]
+    pub(crate) path: PathBuf,
+    /// End at the first damaged picture instead of leaving it out
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// Where and on what it runs.
+#[derive(clap::Args)]
+pub(crate) struct RunArgs {
+    /// Folder for weights and record
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Go on from the checkpoint in --out, if there is one
+    #[arg(long)]
+    pub(crate) resume: bool,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct MachineArgs {
+    /// Where to compute
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu"], help_heading = "Machine")]
+    device: String,
+    /// Threads; results do not depend on them [default: all cores]
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Machine")]
+    threads: Option<usize>,
+}
+
+impl MachineArgs {
+    pub(crate) fn threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(all)
+    }
+}
+
+/// What pretraining and fine-tuning have in common.
+#[derive(clap::Args)]
+struct CommonArgs {
+    /// The network
+    #[arg(long, value_name = "NAME", default_value = "xresnet34", value_parser = encoder_names())]
+    encoder: String,
+    /// Width and height of what the network sees, in pixels
+    #[arg(long, value_name = "PX", default_value_t = Common::default().size)]
+    size: u32,
+    /// Pictures a step
+    #[arg(long, value_name = "N", default_value_t = Common::default().batch_size)]
+    batch_size: usize,
+    /// The highest learning rate
+    #[arg(long, value_name = "RATE", default_value_t = Common::default().learning_rate)]
+    lr: f64,
+    /// Seed of every random stream
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// How gradients become steps
+    #[arg(long, value_name = "NAME", default_value = optimisers::ALL[0].0, value_parser = table(optimisers::ALL), help_heading = "Recipe")]
+    optimiser: Rule,
+    /// How the learning rate moves
+    #[arg(long, value_name = "NAME", default_value = schedule::ALL[0].0, value_parser = table(schedule::ALL), help_heading = "Recipe")]
+    schedule: Schedule,
+    /// Decoupled weight decay; norms and biases are spared
+    #[arg(long, value_name = "SHARE", default_value_t = Common::default().weight_decay, help_heading = "Recipe")]
+    weight_decay: f64,
+    /// Largest L2 norm of all gradients together [default: no clipping]
+    #[arg(long, value_name = "NORM", help_heading = "Recipe")]
+    clip: Option<f64>,
+    /// Smallest share of a picture's area that a training crop keeps
+    #[arg(long, value_name = "SHARE", default_value_t = Common::default().min_scale, help_heading = "Recipe")]
+    min_scale: f32,
+    /// Probability of a horizontal flip
+    #[arg(long, value_name = "P", default_value_t = Common::default().flip, help_heading = "Recipe")]
+    flip: f32,
+    /// The encoder's activation
+    #[arg(long, value_name = "NAME", default_value = "relu", value_parser = table(ACTIVATIONS), help_heading = "Recipe")]
+    activation: Activation,
+    /// How an xresnet's stem is halved
+    #[arg(long, value_name = "NAME", default_value = "max", value_parser = table(STEM_POOLS), help_heading = "Recipe")]
+    pool: StemPool,
+    /// How an xresnet's shortcuts halve a picture
+    #[arg(long, value_name = "NAME", default_value = "avg", value_parser = table(SHORTCUT_POOLS), help_heading = "Recipe")]
+    shortcut_pool: ShortcutPool,
+    /// Give the encoder self-attention (xresnet)
+    #[arg(long, help_heading = "Recipe")]
+    self_attention: bool,
+    /// Give the encoder squeeze-and-excitation (xresnet)
+    #[arg(long, help_heading = "Recipe")]
+    squeeze_excite: bool,
+    /// Begin a resnet's blocks as their shortcuts; xresnets always do
+    #[arg(long, help_heading = "Recipe")]
+    zero_init_residual: bool,
+}
+
+const ACTIVATIONS: &[(&str, Activation)] =
+    &[("relu", Activation::Relu), ("mish", Activation::Mish)];
+const STEM_POOLS: &[(&str, StemPool)] =
+    &[("max", StemPool::Max), ("avg", StemPool::Avg), ("max-blur", StemPool::MaxBlur)];
+const SHORTCUT_POOLS: &[(&str, ShortcutPool)] =
+    &[("avg", ShortcutPool::Avg), ("max", ShortcutPool::Max), ("max-blur", ShortcutPool::MaxBlur)];
+
+/// A task's parameters.
+#[derive(clap::Args)]
+struct PuzzleArgs {
+    /// Rectangles of grey-blur, grey and inpaint: fewest..most
+    #[arg(long, value_name = "A..B", default_value = "5..9", help_heading = "Task")]
+    regions: Span<u32>,
+    /// Their sides, in pixels of a 128 px picture, scaled to --size: shortest..longest
+    #[arg(long, value_name = "A..B", default_value = "5..49", help_heading = "Task")]
+    side: Span<u32>,
+    /// Standard deviation of grey-blur's blur, in pixels of a 128 px picture: smallest..largest
+    #[arg(long, value_name = "A..B", default_value = "2..6", help_heading = "Task")]
+    sigma: Span<f32>,
+    /// Tiles a side of jigsaw, 2 or 3
+    #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Task")]
+    tiles: u32,
+    /// Orders of tiles that jigsaw tells apart
+    #[arg(long, value_name = "N", default_value_t = 30, help_heading = "Task")]
+    permutations: usize,
+}
+
+impl PuzzleArgs {
+    fn options(&self) -> tasks::Options {
+        tasks::Options {
+            regions: (self.regions.0, self.regions.1),
+            side: (self.side.0, self.side.1),
+            sigma: (self.sigma.0, self.sigma.1),
+            tiles: self.tiles,
+            permutations: self.permutations,
+        }
+    }
+}
+
+impl CommonArgs {
+    fn recipe(&self, epochs: u32) -> Common {
+        Common {
+            encoder: self.encoder.clone(),
+            encoder_options: EncoderOptions {
+                activation: self.activation,
+                pool: self.pool,
+                shortcut_pool: self.shortcut_pool,
+                self_attention: self.self_attention,
+                squeeze_excite: self.squeeze_excite,
+                zero_init_residual: self.zero_init_residual,
+            },
+            size: self.size,
+            epochs,
+            batch_size: self.batch_size,
+            learning_rate: self.lr,
+            schedule: self.schedule,
+            optimiser: self.optimiser,
+            weight_decay: self.weight_decay,
+            clip: self.clip,
+            min_scale: self.min_scale,
+            flip: self.flip,
+            seed: self.seed,
+        }
+    }
+}
+
+impl PretrainArgs {
+    pub(crate) fn recipe(&self) -> PretrainRecipe {
+        PretrainRecipe {
+            task: self.task.clone(),
+            common: self.common.recipe(self.epochs),
+            puzzle: self.puzzle.options(),
+            sigmoid: self.sigmoid,
+            include_val_pixels: self.include_val_pixels,
+        }
+    }
+}
+
+impl FinetuneArgs {
+    pub(crate) fn recipe(&self) -> FinetuneRecipe {
+        FinetuneRecipe {
+            common: self.common.recipe(self.epochs),
+            label_smoothing: self.label_smoothing,
+            train: self.train,
+            mixup: self.mixup,
+        }
+    }
+}
+
+impl ShowArgs {
+    pub(crate) fn figure(&self) -> pretext_train::show::Figure {
+        let common = Common { size: self.size, seed: self.seed, ..Common::default() };
+        let recipe = PretrainRecipe {
+            task: self.task.clone(),
+            common,
+            puzzle: self.puzzle.options(),
+            ..PretrainRecipe::default()
+        };
+        pretext_train::show::Figure { recipe, count: self.count }
+    }
+}
+
+/// An inclusive range, spelt `A..B` or `A`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Span<T>(T, T);
+
+impl<T: FromStr + Copy> FromStr for Span<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (low, high) = text.split_once("..").unwrap_or((text, text));
+        let number = |text: &str| {
+            text.trim().parse().map_err(|_| format!("{text:?} is no such number; give A..B"))
+        };
+        Ok(Self(number(low)?, number(high)?))
+    }
+}
+
+fn parse_init(text: &str) -> Result<Init, String> {
+    match text {
+        "random" => Ok(Init::Random),
+        "" => Err("give `random` or a file".into()),
+        path => Ok(Init::File(path.into())),
+    }
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("give a whole number of at least 1".into()),
+        Ok(count) => Ok(count),
+    }
+}
+
+fn task_names() -> PossibleValuesParser {
+    tasks::ALL.iter().map(|task| PossibleValue::new(task.name()).help(task.about())).into()
+}
+
+fn encoder_names() -> PossibleValuesParser {
+    models::ENCODERS.iter().map(|spec| PossibleValue::new(spec.name).help(spec.about)).into()
+}
+
+/// A flag that names an entry of a table.
+fn table<T: Clone + Send + Sync + 'static>(
+    table: &'static [(&'static str, T)],
+) -> impl clap::builder::TypedValueParser<Value = T> {
+    PossibleValuesParser::from(table.iter().map(|(name, _)| PossibleValue::new(*name))).try_map(
+        move |name: String| {
+            let entry = table.iter().find(|(entry, _)| *entry == name);
+            entry.map(|(_, value)| value.clone()).ok_or("unknown")
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_the_published_recipe() {
+        let args = Args::parse_from(["pretext", "pretrain", "--data", "d", "--out", "o"]);
+        let Command::Pretrain(args) = args.command else { panic!("not pretrain") };
+        assert_eq!(args.recipe(), PretrainRecipe::default());
+        let line = ["pretext", "finetune", "--data", "d", "--init", "random", "--out", "o"];
+        let Command::Finetune(args) = Args::parse_from(line).command else { panic!("no finetune") };
+        assert_eq!(args.recipe(), FinetuneRecipe::default());
+    }
+
+    #[test]
+    fn ranges() {
+        assert_eq!("5..9".parse(), Ok(Span(5, 9)));
+        assert_eq!("4".parse(), Ok(Span(4, 4)));
+        assert!("a..b".parse::<Span<u32>>().is_err());
+    }
+}

@@ -1,0 +1,98 @@
+//! `pretext info`: what a path holds, in the file's own words.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use pretext_train::Error;
+use pretext_train::data::Dataset;
+use pretext_train::record::{InitialWeights, Pretrained, Record};
+use pretext_train::saved::{FileKind, WeightFile};
+
+use super::say;
+use crate::args::InfoArgs;
+use crate::failure;
+
+pub(super) fn run(args: &InfoArgs) -> Result<ExitCode> {
+    let path = args.path.as_path();
+    if path.is_dir() {
+        match Record::read(path)? {
+            Some(record) => run_folder(&record)?,
+            None => say(Dataset::open(path).map_err(Error::from)?.summary())?,
+        }
+        return Ok(failure::DONE);
+    }
+    let file = WeightFile::read(path)?;
+    if file.metadata().get("format").is_some_and(|format| format == "pretext-cache") {
+        say(Dataset::open(path).map_err(Error::from)?.summary())?;
+    } else {
+        weight_file(path, &file)?;
+    }
+    Ok(failure::DONE)
+}
+
+fn run_folder(record: &Record) -> Result<()> {
+    let recipe = record.recipe.get("line").and_then(|line| line.as_str()).unwrap_or_default();
+    say(format_args!("run             {} of {}", record.kind, record.started))?;
+    say(format_args!("recipe          {recipe}"))?;
+    say(format_args!("data            {} ({})", record.data.name, record.data.fingerprint))?;
+    say(format_args!("trained on      {}", record.data.pretrained_on.join(", ")))?;
+    say(format_args!("began with      {}", origin(&record.initial_weights)))?;
+    let commit = record.code.commit.as_deref().unwrap_or("no commit known");
+    say(format_args!("code            {} ({commit})", record.code.version))?;
+    let machine = &record.machine;
+    say(format_args!("machine         {}, {} threads", machine.processor, machine.threads))?;
+    say(format_args!("time            {:.1} s", record.seconds))?;
+    match (record.result.accuracy, record.result.val_loss) {
+        (Some(accuracy), _) => say(format_args!("val accuracy    {:.2} %", 100.0 * accuracy)),
+        (None, Some(loss)) => say(format_args!("val loss        {loss:.4}")),
+        (None, None) => Ok(()),
+    }
+}
+
+fn weight_file(path: &Path, file: &WeightFile) -> Result<()> {
+    let kind = match file.kind() {
+        FileKind::Encoder => "encoder",
+        FileKind::Classifier => "classifier",
+        FileKind::Pretext => "whole pretext network",
+        FileKind::Foreign => "tensors that no training run of ours saved",
+    };
+    say(format_args!("file            {}", path.display()))?;
+    say(format_args!("holds           {kind}"))?;
+    if let Some(encoder) = file.encoder() {
+        say(format_args!("encoder         {encoder}"))?;
+    }
+    if let Some(pretrained) = file.provenance() {
+        say(format_args!("trained         {}", history(&pretrained)))?;
+    }
+    for (key, value) in file.metadata() {
+        say(format_args!("{key}  {value}"))?;
+    }
+    let count: usize = file.shapes().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    say(format_args!("{count} numbers in {} tensors:", file.shapes().count()))?;
+    for (name, shape) in file.shapes() {
+        say(format_args!("  {name}  {shape:?}"))?;
+    }
+    Ok(())
+}
+
+fn history(pretrained: &Pretrained) -> String {
+    let Pretrained { task, epochs, seed, pretrained_on, initial_weights, .. } = pretrained;
+    format!(
+        "{task}, {epochs} epochs on {}, seed {seed}, from {}",
+        pretrained_on.join(" and "),
+        origin(initial_weights)
+    )
+}
+
+fn origin(weights: &InitialWeights) -> String {
+    match weights {
+        InitialWeights::Random { seed, .. } => format!("random weights of seed {seed}"),
+        InitialWeights::File { path, pretrained: Some(pretrained), .. } => {
+            format!("{path} ({})", history(pretrained))
+        }
+        InitialWeights::File { path, pretrained: None, .. } => {
+            format!("{path} (which says nothing of its origin)")
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! How the program ends: one line, and a code that says whose fault it was.
+
+use std::io;
+use std::process::ExitCode;
+
+use pretext_train::Error;
+
+/// Everything worked, or had been done before.
+pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
+
+/// Interrupted from the keyboard: 128 and the signal's number, as shells have it.
+pub(crate) fn interrupted() -> ExitCode {
+    ExitCode::from(130)
+}
+
+/// Prints an error as one line; 2 for the user's mistakes, 1 for everything else.
+#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    // A reader that closed the pipe has seen what it wanted.
+    if error.chain().any(is_broken_pipe) {
+        return DONE;
+    }
+    // A message of several lines would no longer be one to grep for.
+    let line = format!("{error:#}").lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    eprintln!("error: {line}");
+    let users = error.chain().any(|cause| {
+        cause.is::<Mistake>() || cause.downcast_ref::<Error>().is_some_and(Error::is_users_mistake)
+    });
+    if users { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// Prints a warning as one line.
+#[expect(clippy::print_stderr, reason = "the one place where warnings are printed")]
+pub(crate) fn warn(line: &str) {
+    eprintln!("warning: {line}");
+}
+
+fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A mistake of the user's that only the command line can know.
+#[derive(Debug)]
+pub(crate) struct Mistake(pub(crate) String);
+
+impl std::fmt::Display for Mistake {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Mistake {}

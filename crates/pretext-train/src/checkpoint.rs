@@ -1,0 +1,166 @@
+//! Checkpoints: everything a run needs to go on as if it had never stopped.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
+use pretext_models::{Parameters, weights};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::optimisers::Optimiser;
+use crate::progress::Progress;
+use crate::record::{self, Record};
+
+/// The file's name in a run's out folder.
+pub const FILE: &str = "checkpoint.safetensors";
+
+const MODEL: &str = "model.";
+const OPTIMISER: &str = "optimiser.";
+const STATE: &str = "pretext.checkpoint";
+
+/// What a checkpoint says beside its tensors.
+#[derive(Serialize, Deserialize)]
+struct State {
+    recipe: Value,
+    fingerprint: String,
+    optimiser_steps: u64,
+    progress: Progress,
+}
+
+/// What a run is of; a checkpoint of anything else is refused.
+pub(crate) struct Identity {
+    pub(crate) recipe: Value,
+    pub(crate) fingerprint: String,
+}
+
+/// How an out folder stands before a run.
+pub(crate) enum Before {
+    /// Nothing is there.
+    Fresh,
+    /// A checkpoint is there and shall be resumed.
+    Checkpoint(PathBuf),
+    /// The run is finished.
+    Finished(Box<Record>),
+}
+
+/// Looks into an out folder, so that no run overwrites another.
+///
+/// # Errors
+/// If a run is there that is not to be resumed.
+pub(crate) fn look(out: &Path, resume: bool) -> Result<Before> {
+    let refuse = |problem: String| Err(Error::Out { path: out.to_owned(), problem });
+    if out.exists() && !out.is_dir() {
+        return refuse("is a file; --out takes a folder".into());
+    }
+    let checkpoint = out.join(FILE);
+    match (Record::read(out)?, checkpoint.exists(), resume) {
+        (Some(record), _, true) => Ok(Before::Finished(Box::new(record))),
+        (Some(_), _, false) => refuse(format!(
+            "already holds a finished run ({}); choose another --out or delete it",
+            record::FILE
+        )),
+        (None, true, true) => Ok(Before::Checkpoint(checkpoint)),
+        (None, true, false) => refuse(
+            "holds an unfinished run; go on with --resume, choose another --out or delete it"
+                .into(),
+        ),
+        (None, false, _) => Ok(Before::Fresh),
+    }
+}
+
+/// Writes a checkpoint in one step.
+///
+/// # Errors
+/// If the folder cannot be written to.
+pub(crate) fn save(
+    out: &Path,
+    identity: &Identity,
+    parameters: &Parameters,
+    optimiser: &Optimiser,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let mut tensors = prefixed(MODEL, parameters.tensors());
+    tensors.extend(prefixed(OPTIMISER, optimiser.state()?));
+    let state = State {
+        recipe: identity.recipe.clone(),
+        fingerprint: identity.fingerprint.clone(),
+        optimiser_steps: optimiser.steps(),
+        progress: progress.clone(),
+    };
+    let path = out.join(FILE);
+    let state = serde_json::to_string(&state).map_err(|error| Error::File {
+        path: path.clone(),
+        problem: format!("cannot be written: {error}"),
+    })?;
+    weights::save(&path, &tensors, &BTreeMap::from([(STATE.to_owned(), state)]))?;
+    Ok(path)
+}
+
+/// Puts network and optimiser where the checkpoint left them.
+///
+/// # Errors
+/// If the checkpoint is damaged, or of another recipe or other data.
+pub(crate) fn load(
+    path: &Path,
+    identity: &Identity,
+    parameters: &Parameters,
+    optimiser: &mut Optimiser,
+) -> Result<Progress> {
+    let refuse = |problem: String| Error::File { path: path.to_owned(), problem };
+    let (tensors, metadata) = weights::read(path)?;
+    let state = metadata
+        .get(STATE)
+        .ok_or_else(|| refuse("is not a checkpoint; delete it to start this run afresh".into()))?;
+    let state: State = serde_json::from_str(state)
+        .map_err(|error| refuse(format!("is not a checkpoint of this version ({error})")))?;
+    if let Some(field) = difference(&state.recipe, &identity.recipe) {
+        return Err(refuse(format!(
+            "belongs to another recipe ({field}); give the same flags, or another --out"
+        )));
+    }
+    if state.fingerprint != identity.fingerprint {
+        return Err(refuse(
+            "was made with other data; give the same --data, or another --out".into(),
+        ));
+    }
+    parameters.load(&without_prefix(MODEL, &tensors))?;
+    optimiser.restore(state.optimiser_steps, &without_prefix(OPTIMISER, &tensors))?;
+    Ok(state.progress)
+}
+
+/// The first field in which two recipes differ, and how.
+fn difference(then: &Value, now: &Value) -> Option<String> {
+    let (Value::Object(a), Value::Object(b)) = (then, now) else {
+        return (then != now).then(|| format!("{then} then, {now} now"));
+    };
+    let field = a.keys().chain(b.keys()).find(|&key| key != "line" && a.get(key) != b.get(key))?;
+    let show = |value: Option<&Value>| value.map_or("nothing".into(), Value::to_string);
+    Some(format!("{field}: {} then, {} now", show(a.get(field)), show(b.get(field))))
+}
+
+fn prefixed(prefix: &str, tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
+}
+
+fn without_prefix(prefix: &str, tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    tensors
+        .iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_difference_is_named() {
+        let (then, now) = (json!({"size": 32, "line": "a"}), json!({"size": 64, "line": "b"}));
+        assert_eq!(difference(&then, &now).as_deref(), Some("size: 32 then, 64 now"));
+        assert_eq!(difference(&then, &then), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! What a caller says about a run that does not decide its result, and what it hears.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::record::{Epoch, Record};
+
+/// How to run: nothing here changes a result.
+pub struct Control<'a> {
+    /// Threads to compute and to load with; at least 1.
+    pub threads: usize,
+    /// Whether a damaged picture ends the run instead of being left out.
+    pub strict: bool,
+    /// Whether to go on from the out folder's checkpoint, if there is one.
+    pub resume: bool,
+    /// Set from outside to stop after the current step, with a checkpoint.
+    pub stop: &'a AtomicBool,
+    /// The longest time between two checkpoints; there is always one after an epoch.
+    pub checkpoint_every: Duration,
+    /// Hears of everything that happens.
+    pub report: &'a mut (dyn FnMut(Event<'_>) + Send),
+}
+
+impl Control<'_> {
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Something that happened in a run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The run is about to take its first step of this sitting.
+    Begin {
+        /// The recipe as one line.
+        recipe: &'a str,
+        /// Epochs in all.
+        epochs: u32,
+        /// Steps in each.
+        steps: usize,
+        /// Pictures to train on.
+        pictures: usize,
+        /// Trained numbers in the network.
+        parameters: usize,
+    },
+    /// The run goes on from a checkpoint.
+    Resume {
+        /// The epoch it goes on in, from 1.
+        epoch: u32,
+        /// Steps of that epoch that are done.
+        step: usize,
+    },
+    /// A step was taken.
+    Step {
+        /// The epoch, from 1.
+        epoch: u32,
+        /// The step in the epoch, from 1.
+        step: usize,
+        /// The mean loss of the epoch so far.
+        loss: f64,
+        /// Pictures a second, in this epoch.
+        images_per_second: f64,
+        /// The share of time spent waiting for data, `0..=1`, in this epoch.
+        data_wait: f64,
+    },
+    /// An epoch ended.
+    Epoch(&'a Epoch),
+    /// A damaged picture was left out.
+    Damaged {
+        /// The file.
+        name: &'a str,
+        /// What is wrong with it.
+        reason: &'a str,
+    },
+    /// A checkpoint was written.
+    Checkpoint(&'a Path),
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is finished; this is its record.
+    Finished(Box<Record>),
+    /// It was finished before and nothing was done.
+    WasFinished(Box<Record>),
+    /// It was stopped and can be resumed.
+    Stopped,
+}

@@ -1,0 +1,164 @@
+//! Features of pictures, from an encoder that stays as it is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use pretext_augment::{EvalCrop, Normalise, Transform as _};
+use pretext_data::{Batch, Dataset, Picture, Pictures};
+use pretext_models::frozen::FrozenEncoder;
+use pretext_models::{Classifier, Mode, weights};
+
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::recipe::{Common, FinetuneRecipe, PretrainRecipe};
+use crate::saved::{self, FileKind, WeightFile};
+use crate::{batch, run};
+
+/// Pictures a step; features do not depend on it.
+const BATCH: usize = 64;
+
+/// An encoder of any origin, for its features alone.
+pub(crate) struct FeatureEncoder {
+    kind: Kind,
+    size: u32,
+    normalise: Normalise,
+}
+
+enum Kind {
+    Ours(Box<Classifier>),
+    Frozen(Box<FrozenEncoder>),
+}
+
+impl FeatureEncoder {
+    /// The encoder in a weight file: our own kinds, or one that [`pretext_models::frozen`] knows.
+    pub(crate) fn new(file: &WeightFile) -> Result<Self> {
+        let ours = |classifier, common: &Common| Self {
+            kind: Kind::Ours(Box::new(classifier)),
+            size: common.size,
+            normalise: batch::NORMALISE,
+        };
+        match file.kind() {
+            FileKind::Classifier => {
+                let trained = file.classifier()?;
+                Ok(ours(trained.classifier, &trained.recipe.common))
+            }
+            FileKind::Encoder => {
+                let recipe: PretrainRecipe = file.recipe()?;
+                let common = recipe.common;
+                // The head is never used: one output keeps it small.
+                let recipe = FinetuneRecipe { common, ..FinetuneRecipe::default() };
+                let (classifier, parameters) = saved::new_classifier(&recipe, 1)?;
+                classifier.load_encoder(&parameters, &file.tensors, file.path())?;
+                Ok(ours(classifier, &recipe.common))
+            }
+            FileKind::Pretext => Err(file.refuse("give the encoder.safetensors beside it")),
+            FileKind::Foreign => {
+                let spec = pretext_models::frozen::detect(file.path())?;
+                let encoder = FrozenEncoder::open(spec.name, file.path(), &Device::Cpu)?;
+                let normalise = Normalise { mean: encoder.mean(), std: encoder.std() };
+                let size = encoder.input_size() as u32;
+                Ok(Self { kind: Kind::Frozen(Box::new(encoder)), size, normalise })
+            }
+        }
+    }
+
+    /// `[N, 3, size, size]` to `[N, D]`.
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        match &self.kind {
+            Kind::Ours(classifier) => Ok(classifier.embed(input, Mode::Evaluate)?.detach()),
+            Kind::Frozen(encoder) => Ok(encoder.embed(input)?),
+        }
+    }
+}
+
+/// The features of pictures, and which pictures they are of (damaged ones have none).
+pub(crate) struct Features {
+    /// Places in the pictures' order.
+    pub(crate) ids: Vec<usize>,
+    /// `[ids.len(), D]`.
+    pub(crate) values: Tensor,
+}
+
+/// The features of all pictures, of one centre crop each.
+pub(crate) fn features(
+    encoder: &FeatureEncoder,
+    pictures: &Pictures,
+    control: &mut Control<'_>,
+) -> Result<Features> {
+    let (size, normalise) = (encoder.size, encoder.normalise);
+    let crop = EvalCrop::fastai(size);
+    let view = move |_: usize, picture: Picture| {
+        let mut none = crate::streams::stream(0, 0, 0, crate::streams::Purpose::Augment);
+        batch::view_with(&normalise, &crop.augment(batch::image(picture), &mut none))
+    };
+    let loader = run::evaluation_loader(BATCH, control);
+    let (mut all_ids, mut parts) = (Vec::new(), Vec::new());
+    for batch in loader.batches(pictures, (0..pictures.len()).collect(), view) {
+        let Batch { ids, items, damaged } = batch?;
+        control.damaged(&damaged);
+        if !items.is_empty() {
+            let views: Vec<_> = items.iter().map(Vec::as_slice).collect();
+            parts.push(encoder.forward(&batch::stack(&views, size)?)?);
+            all_ids.extend(ids);
+        }
+    }
+    if parts.is_empty() {
+        let values = Tensor::zeros((0, 1), candle_core::DType::F32, &Device::Cpu)?;
+        return Ok(Features { ids: all_ids, values });
+    }
+    Ok(Features { ids: all_ids, values: Tensor::cat(&parts, 0)? })
+}
+
+/// Writes the features of every picture of a data set into a safetensors file.
+///
+/// For each split that has pictures: `<split>.features`, `f32` `[N, D]`; `<split>.index`, `i64`
+/// `[N]`, places in the split's stable order; and for `train` and `val` `<split>.labels`, `u32`
+/// `[N]`. The class names are in the metadata. Pictures of `unsup/` have neither label nor name.
+///
+/// # Errors
+/// If a file cannot be read or written, or the weights are of no encoder.
+pub fn embed(
+    weights_file: &Path,
+    data: &Path,
+    out: &Path,
+    control: &mut Control<'_>,
+) -> Result<Vec<(String, usize)>> {
+    let data = Dataset::open(data)?;
+    let file = WeightFile::read(weights_file)?;
+    run::in_pool(control.threads, || {
+        let encoder = FeatureEncoder::new(&file)?;
+        let labelled = [("train", data.train()), ("val", data.val())];
+        let mut splits: Vec<_> =
+            labelled.iter().map(|(name, split)| (*name, split.pictures(), Some(*split))).collect();
+        splits.push(("unsup", data.unsup(), None));
+        let (mut tensors, mut counts) = (BTreeMap::new(), Vec::new());
+        for (name, pictures, labels) in splits {
+            let Features { ids, values } = features(&encoder, pictures, control)?;
+            if ids.is_empty() {
+                continue;
+            }
+            let count = ids.len();
+            counts.push((name.to_owned(), count));
+            if let Some(split) = labels {
+                let labels = ids.iter().map(|&id| split.label(id)).collect();
+                tensors.insert(format!("{name}.labels"), batch::labels(labels)?);
+            }
+            let index: Vec<i64> = ids.iter().map(|&id| id as i64).collect();
+            tensors.insert(format!("{name}.index"), Tensor::from_vec(index, count, &Device::Cpu)?);
+            tensors.insert(format!("{name}.features"), values);
+        }
+        if counts.is_empty() {
+            let problem = "holds no picture that can be read".into();
+            return Err(Error::DataSet { path: data.root().to_owned(), problem });
+        }
+        let classes = serde_json::to_string(data.classes()).unwrap_or_default();
+        let metadata = BTreeMap::from([
+            ("pretext.kind".to_owned(), "features".to_owned()),
+            ("pretext.classes".to_owned(), classes),
+            ("pretext.fingerprint".to_owned(), data.fingerprint()),
+        ]);
+        weights::save(out, &tensors, &metadata)?;
+        Ok(counts)
+    })
+}

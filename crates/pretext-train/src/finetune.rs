@@ -1,0 +1,282 @@
+//! Fine-tuning: the other loop, on one page.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use candle_core::Tensor;
+use pretext_augment::{Mixup, Transform as _};
+use pretext_data::{Dataset, Picture};
+use pretext_models::{Classifier, Mode, Parameters};
+
+use crate::batch;
+use crate::checkpoint::{self, Before, Identity};
+use crate::control::{Control, Event, Outcome};
+use crate::error::{AtPath as _, Error, Result};
+use crate::evaluate;
+use crate::optimisers::Optimiser;
+use crate::progress::Progress;
+use crate::recipe::{FinetuneRecipe, Layers};
+use crate::record::{self, InitialWeights, Pretrained, Record};
+use crate::run::{self, Timer};
+use crate::saved::{self, FileKind, WeightFile};
+use crate::streams::{self, Purpose, stream};
+
+/// The trained classifier, in a run's out folder.
+pub const CLASSIFIER: &str = "classifier.safetensors";
+
+/// What fine-tuning begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// Weights drawn from the seed: the baseline.
+    Random,
+    /// The encoder of a weight file; the head is drawn from the seed.
+    File(PathBuf),
+}
+
+/// Trains a classifier on the labelled pictures of `train/`, scores it on `val/` after each epoch,
+/// and leaves in `out` the classifier and a record.
+///
+/// Nothing is chosen by the scores on `val/`: the last epoch's weights are the result.
+///
+/// # Errors
+/// If the recipe makes no sense, the data set lacks labels, the weights do not fit, the out folder
+/// holds another run, or a file cannot be read or written.
+pub fn finetune(
+    recipe: &FinetuneRecipe,
+    init: &Init,
+    data: &Path,
+    out: &Path,
+    control: &mut Control<'_>,
+) -> Result<Outcome> {
+    recipe.check()?;
+    let before = checkpoint::look(out, control.resume)?;
+    if let Before::Finished(record) = before {
+        return Ok(Outcome::WasFinished(record));
+    }
+    let data = Dataset::open(data)?;
+    if data.train().len() < 2 || data.classes().len() < 2 {
+        let problem = "has no labelled pictures; fine-tuning needs train/<class>/ folders with \
+                       pictures of at least two classes";
+        return Err(Error::DataSet { path: data.root().to_owned(), problem: problem.into() });
+    }
+    let file = match init {
+        Init::Random => None,
+        Init::File(path) => Some(WeightFile::read(path)?),
+    };
+    std::fs::create_dir_all(out).at(out)?;
+    run::in_pool(control.threads, || train(recipe, file, &data, out, before, control))
+}
+
+fn train(
+    recipe: &FinetuneRecipe,
+    file: Option<WeightFile>,
+    data: &Dataset,
+    out: &Path,
+    before: Before,
+    control: &mut Control<'_>,
+) -> Result<Outcome> {
+    let timer = Timer::start();
+    let common = &recipe.common;
+    let pictures = data.train().pictures();
+    let (classifier, parameters) = saved::new_classifier(recipe, data.classes().len())?;
+    let initial_weights = begin_with(file.as_ref(), recipe, &classifier, &parameters)?;
+
+    let groups = Classifier::group_count();
+    let share = |group| recipe.train.share(group, groups);
+    let mut optimiser =
+        Optimiser::new(common.optimiser, common.weight_decay, &parameters, |name| {
+            let group = classifier.layer_group(name);
+            share(group).map(|_| group)
+        });
+
+    let line = recipe.line();
+    let identity = Identity {
+        recipe: recipe_with_init(recipe, &line, &initial_weights)?,
+        fingerprint: run::fingerprint(data),
+    };
+    let mut progress = match before {
+        Before::Checkpoint(path) => {
+            checkpoint::load(&path, &identity, &parameters, &mut optimiser)?
+        }
+        _ => Progress::new(timer.started(), initial_weights),
+    };
+
+    let loader = run::loader(common.batch_size, pictures.len(), control);
+    let steps = run::steps(common.batch_size, pictures.len());
+    control.begin(&line, common.epochs, steps, pictures.len(), &parameters, &progress);
+    let mut saved_at = Instant::now();
+    let mut score = None;
+
+    for epoch in progress.epoch()..common.epochs {
+        let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
+        let rest = run::rest(order, progress.step, common.batch_size);
+        let mut batches = loader.batches(pictures, rest, viewer(recipe, u64::from(epoch)));
+        while progress.step < steps {
+            let waiting = Instant::now();
+            let Some(batch) = batches.next() else { break };
+            let batch = batch?;
+            let (waited, working) = (waiting.elapsed(), Instant::now());
+            control.damaged(&batch.damaged);
+
+            let share_done = progress.share(common.epochs, steps);
+            let rate = common.learning_rate * common.schedule.factor(share_done);
+            let rates: Vec<f64> =
+                (0..groups).map(|group| rate * share(group).unwrap_or(0.0)).collect();
+            let loss = if batch.items.len() < 2 {
+                None // A lone picture has no batch statistics to normalise by.
+            } else {
+                let labels: Vec<u32> = batch.ids.iter().map(|&i| data.train().label(i)).collect();
+                let step = u64::from(epoch) * steps as u64 + progress.step as u64;
+                let loss = loss(recipe, &classifier, batch.items, labels, step)?;
+                let value = loss.to_scalar::<f32>()?;
+                if value.is_finite() {
+                    optimiser.step(&loss.backward()?, &rates, common.clip)?;
+                }
+                Some(value)
+            };
+            let took = (waited, working.elapsed());
+            progress.note(loss, batch.ids.len(), batch.damaged.len(), rate, took)?;
+            (control.report)(progress.event());
+
+            let stop = control.stopped();
+            if stop || saved_at.elapsed() > control.checkpoint_every {
+                let now = progress.paused(&timer);
+                let path = checkpoint::save(out, &identity, &parameters, &optimiser, &now)?;
+                (control.report)(Event::Checkpoint(&path));
+                saved_at = Instant::now();
+            }
+            if stop {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        drop(batches);
+
+        let validating = Instant::now();
+        score = evaluate::score(&classifier, data, common.size, common.batch_size, control)?;
+        let (loss, accuracy) = score.as_ref().map_or((None, None), |s| (s.val_loss, s.accuracy));
+        let ended = progress.end_epoch(loss, accuracy, validating.elapsed());
+        (control.report)(Event::Epoch(ended));
+        let now = progress.paused(&timer);
+        checkpoint::save(out, &identity, &parameters, &optimiser, &now)?;
+        saved_at = Instant::now();
+    }
+
+    // A run that was killed between its last checkpoint and its record has no score in memory.
+    let score = match score {
+        Some(score) => score,
+        None => evaluate::score(&classifier, data, common.size, common.batch_size, control)?
+            .unwrap_or_default(),
+    };
+    let provenance = Pretrained {
+        task: "classify".into(),
+        epochs: common.epochs,
+        seed: common.seed,
+        pretrained_on: vec!["train".into()],
+        fingerprint: run::fingerprint(data),
+        initial_weights: Box::new(progress.initial_weights.clone()),
+    };
+    let path = out.join(CLASSIFIER);
+    saved::write_classifier(&path, &parameters.tensors(), recipe, data.classes(), &provenance)?;
+    let record = Record {
+        format: record::FORMAT,
+        kind: "finetune".into(),
+        seconds: progress.seconds + timer.seconds(),
+        started: progress.started,
+        seed: common.seed,
+        recipe: identity.recipe,
+        data: run::data_record(data, vec!["train".into()]),
+        code: record::Code::this(),
+        machine: record::Machine::this(control.threads),
+        initial_weights: progress.initial_weights,
+        epochs: progress.epochs,
+        result: score,
+    };
+    run::finish(out, record)
+}
+
+/// Puts the file's encoder into the classifier, and says what the weights are now.
+fn begin_with(
+    file: Option<&WeightFile>,
+    recipe: &FinetuneRecipe,
+    classifier: &Classifier,
+    parameters: &Parameters,
+) -> Result<InitialWeights> {
+    let Some(file) = file else {
+        return run::random_weights(parameters, recipe.common.seed);
+    };
+    if file.kind() == FileKind::Pretext {
+        return Err(file.refuse("give the encoder.safetensors beside it"));
+    }
+    match file.encoder() {
+        Some(name) if name != recipe.common.encoder => {
+            Err(file.refuse(&format!("its encoder is {name}: give --encoder {name}")))
+        }
+        _ => {
+            classifier.load_encoder(parameters, &file.tensors, file.path())?;
+            file.initial_weights()
+        }
+    }
+}
+
+/// The recipe with what decides the result beside it: where the weights began.
+fn recipe_with_init(
+    recipe: &FinetuneRecipe,
+    line: &str,
+    initial: &InitialWeights,
+) -> Result<serde_json::Value> {
+    let mut value = run::recipe_value(recipe, line)?;
+    if let serde_json::Value::Object(fields) = &mut value {
+        let init = match initial {
+            InitialWeights::Random { .. } => "random".into(),
+            InitialWeights::File { sha256, .. } => format!("sha256:{sha256}"),
+        };
+        fields.insert("init".into(), init.into());
+    }
+    Ok(value)
+}
+
+/// What the loader's threads do to each picture: crop and flip.
+fn viewer(
+    recipe: &FinetuneRecipe,
+    epoch: u64,
+) -> impl Fn(usize, Picture) -> Vec<f32> + Send + Sync + use<> {
+    let seed = recipe.common.seed;
+    let crop = run::training_crop(&recipe.common);
+    move |id: usize, picture: Picture| {
+        let mut stream = stream(seed, epoch, id as u64, Purpose::Augment);
+        batch::view(&crop.augment(batch::image(picture), &mut stream))
+    }
+}
+
+/// The mean loss of a batch; `step` counts all steps of the run.
+fn loss(
+    recipe: &FinetuneRecipe,
+    classifier: &Classifier,
+    mut views: Vec<Vec<f32>>,
+    labels: Vec<u32>,
+    step: u64,
+) -> Result<Tensor> {
+    let mixed = (recipe.mixup > 0.0).then(|| {
+        let mut stream = stream(recipe.common.seed, 0, step, Purpose::Mix);
+        let mix = Mixup { alpha: recipe.mixup }.sample(views.len(), &mut stream);
+        mix.apply(&mut views);
+        mix
+    });
+    let input =
+        batch::stack(&views.iter().map(Vec::as_slice).collect::<Vec<_>>(), recipe.common.size)?;
+    let logits = match recipe.train {
+        Layers::Head => classifier.head(&classifier.embed(&input, Mode::Evaluate)?.detach())?,
+        Layers::All | Layers::Discriminative => classifier.forward(&input, Mode::Train)?,
+    };
+    let cross_entropy = |labels: Vec<u32>| {
+        pretext_ops::cross_entropy(&logits, &batch::labels(labels)?, recipe.label_smoothing)
+    };
+    match mixed {
+        None => Ok(cross_entropy(labels)?),
+        Some(mix) => {
+            let partners = mix.partner.iter().map(|&i| labels[i]).collect();
+            let lambda = f64::from(mix.lambda);
+            Ok(((cross_entropy(labels)? * lambda)? + (cross_entropy(partners)? * (1.0 - lambda))?)?)
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Optimisers: one pass over each parameter, in place, with the state beside it.
+//!
+//! The three rules are pure functions on slices, in files of their own; this file walks the
+//! parameters. Weight decay is decoupled and spares norms and biases, as fastai's does.
+
+mod adamw;
+mod ranger;
+mod sgd;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, bail};
+use pretext_models::{Kind, Parameters};
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+use serde::{Deserialize, Serialize};
+
+/// Which rule turns gradients into steps, with its constants.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum Rule {
+    /// Stochastic gradient descent with momentum, as `torch.optim.SGD` without dampening.
+    Sgd {
+        /// The share of the last step that goes on, `0..1`.
+        momentum: f64,
+    },
+    /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019), as `torch.optim.AdamW`.
+    Adamw {
+        /// Decay of the gradient's average, `0..1`.
+        beta1: f64,
+        /// Decay of the squared gradient's average, `0..1`.
+        beta2: f64,
+        /// Added to the denominator.
+        eps: f64,
+    },
+    /// RAdam (Liu et al., 2020) under Lookahead (Zhang et al., 2019), as fastai's `ranger`.
+    Ranger {
+        /// Decay of the gradient's average, `0..1`.
+        momentum: f64,
+        /// Decay of the squared gradient's average, `0..1`.
+        squared_momentum: f64,
+        /// Added to the denominator.
+        eps: f64,
+        /// Steps between two moves of the slow weights.
+        every: u64,
+        /// How far the slow weights move towards the fast ones, `0..=1`.
+        pull: f64,
+    },
+}
+
+/// Every optimiser by its name on the command line, with the published constants.
+pub const ALL: &[(&str, Rule)] = &[
+    (
+        "ranger",
+        Rule::Ranger { momentum: 0.9, squared_momentum: 0.99, eps: 1e-6, every: 6, pull: 0.5 },
+    ),
+    ("adamw", Rule::Adamw { beta1: 0.9, beta2: 0.999, eps: 1e-8 }),
+    ("sgd", Rule::Sgd { momentum: 0.9 }),
+];
+
+/// An optimiser at work on the parameters of one network.
+pub struct Optimiser {
+    rule: Rule,
+    weight_decay: f64,
+    step: u64,
+    slots: Vec<Slot>,
+}
+
+/// One trained parameter and what the rule remembers of it.
+struct Slot {
+    name: String,
+    var: candle_core::Var,
+    group: usize,
+    decays: bool,
+    state: Mutex<State>,
+}
+
+/// What a rule remembers of one parameter, each as long as the parameter or empty.
+#[derive(Default)]
+struct State {
+    /// Average of gradients (or the momentum of SGD).
+    first: Vec<f32>,
+    /// Average of squared gradients.
+    second: Vec<f32>,
+    /// Lookahead's slow weights.
+    slow: Vec<f32>,
+}
+
+impl State {
+    fn parts(&mut self) -> [(&'static str, &mut Vec<f32>); 3] {
+        [("first", &mut self.first), ("second", &mut self.second), ("slow", &mut self.slow)]
+    }
+}
+
+impl Optimiser {
+    /// An optimiser for those `parameters` that `group_of` places in a layer group; `None` leaves
+    /// a parameter frozen. Running statistics are never trained.
+    ///
+    /// `weight_decay` is decoupled: each step shrinks weights by `rate * weight_decay`.
+    pub fn new(
+        rule: Rule,
+        weight_decay: f64,
+        parameters: &Parameters,
+        group_of: impl Fn(&str) -> Option<usize>,
+    ) -> Self {
+        let slots = parameters
+            .iter()
+            .filter(|parameter| parameter.kind != Kind::RunningStatistic)
+            .filter_map(|parameter| {
+                Some(Slot {
+                    name: parameter.name.clone(),
+                    var: parameter.var.clone(),
+                    group: group_of(&parameter.name)?,
+                    decays: parameter.kind == Kind::Weight,
+                    state: Mutex::default(),
+                })
+            })
+            .collect();
+        Self { rule, weight_decay, step: 0, slots }
+    }
+
+    /// The number of steps taken.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Takes one step; `rates[g]` is the learning rate of layer group `g`.
+    ///
+    /// With `clip`, gradients are first scaled down so that their common L2 norm is at most that.
+    ///
+    /// # Errors
+    /// If a parameter is not contiguous `f32` on the CPU, or has a group without a rate.
+    pub fn step(
+        &mut self,
+        gradients: &GradStore,
+        rates: &[f64],
+        clip: Option<f64>,
+    ) -> candle_core::Result<()> {
+        let scale = match clip {
+            Some(limit) => (limit / self.gradient_norm(gradients)?.max(f64::MIN_POSITIVE)).min(1.0),
+            None => 1.0,
+        };
+        self.step += 1;
+        self.slots.par_iter().try_for_each(|slot| {
+            // A parameter outside the loss's graph has no gradient and stays as it is.
+            let Some(gradient) = gradients.get(slot.var.as_tensor()) else { return Ok(()) };
+            let Some(&rate) = rates.get(slot.group) else {
+                bail!("{}: no learning rate for layer group {}", slot.name, slot.group)
+            };
+            let decay = if slot.decays { rate * self.weight_decay } else { 0.0 };
+            let update = Update {
+                rule: self.rule,
+                rate,
+                keep: (1.0 - decay) as f32,
+                scale: scale as f32,
+                step: self.step,
+                state: &slot.state,
+            };
+            slot.var.inplace_op2(&gradient.contiguous()?, &update)
+        })
+    }
+
+    /// The L2 norm over all gradients, summed in the parameters' order.
+    fn gradient_norm(&self, gradients: &GradStore) -> candle_core::Result<f64> {
+        let mut sum = 0.0;
+        for slot in &self.slots {
+            if let Some(gradient) = gradients.get(slot.var.as_tensor()) {
+                let values = gradient.flatten_all()?.to_vec1::<f32>()?;
+                sum += values.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+            }
+        }
+        Ok(sum.sqrt())
+    }
+
+    /// Everything remembered, by name, for a checkpoint.
+    ///
+    /// # Errors
+    /// If memory for the tensors cannot be had.
+    pub fn state(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
+        let mut tensors = BTreeMap::new();
+        for slot in &self.slots {
+            let mut state = lock(&slot.state);
+            for (part, values) in state.parts() {
+                if !values.is_empty() {
+                    let tensor = Tensor::from_slice(values, slot.var.shape(), slot.var.device())?;
+                    tensors.insert(format!("{}.{part}", slot.name), tensor);
+                }
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Takes up what [`state`](Self::state) gave, after `step` steps.
+    ///
+    /// # Errors
+    /// If a tensor has another shape than its parameter.
+    pub fn restore(
+        &mut self,
+        step: u64,
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> candle_core::Result<()> {
+        for slot in &self.slots {
+            let mut state = lock(&slot.state);
+            for (part, values) in state.parts() {
+                if let Some(tensor) = tensors.get(&format!("{}.{part}", slot.name)) {
+                    if tensor.shape() != slot.var.shape() {
+                        bail!(
+                            "{}.{part} is {:?}, the parameter {:?}",
+                            slot.name,
+                            tensor.shape(),
+                            slot.var.shape()
+                        )
+                    }
+                    *values = tensor.flatten_all()?.to_vec1()?;
+                }
+            }
+        }
+        self.step = step;
+        Ok(())
+    }
+}
+
+/// A poisoned lock means that another thread panicked; its state is still whole numbers.
+fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// One step of one parameter.
+struct Update<'a> {
+    rule: Rule,
+    rate: f64,
+    /// What weight decay leaves of a weight.
+    keep: f32,
+    /// What clipping leaves of a gradient.
+    scale: f32,
+    step: u64,
+    state: &'a Mutex<State>,
+}
+
+impl InplaceOp2 for Update<'_> {
+    fn name(&self) -> &'static str {
+        "optimiser-step"
+    }
+
+    fn cpu_fwd(
+        &self,
+        weights: &mut CpuStorage,
+        w: &Layout,
+        gradient: &CpuStorage,
+        g: &Layout,
+    ) -> candle_core::Result<()> {
+        let (CpuStorage::F32(weights), CpuStorage::F32(gradient)) = (weights, gradient) else {
+            bail!("{}: weights and gradients must be f32", self.name())
+        };
+        let (Some((w0, w1)), Some((g0, g1))) = (w.contiguous_offsets(), g.contiguous_offsets())
+        else {
+            bail!("{}: weights and gradients must be contiguous", self.name())
+        };
+        self.apply(&mut weights[w0..w1], &gradient[g0..g1]);
+        Ok(())
+    }
+}
+
+impl Update<'_> {
+    fn apply(&self, weights: &mut [f32], gradient: &[f32]) {
+        let state = &mut *lock(self.state);
+        let (keep, scale, step) = (self.keep, self.scale, self.step);
+        let gradient = gradient.iter().map(|g| g * scale);
+        match self.rule {
+            Rule::Sgd { momentum } => {
+                sgd::step(weights, gradient, state, self.rate, keep, momentum);
+            }
+            Rule::Adamw { beta1, beta2, eps } => {
+                let adam = adamw::Adam { rate: self.rate, keep, step, beta1, beta2, eps };
+                adamw::step(weights, gradient, state, &adam);
+            }
+            Rule::Ranger { momentum, squared_momentum, eps, every, pull } => {
+                let radam =
+                    ranger::Radam { rate: self.rate, keep, step, momentum, squared_momentum, eps };
+                ranger::look_back(weights, state);
+                ranger::step(weights, gradient, state, &radam);
+                if step.is_multiple_of(every) {
+                    ranger::look_ahead(weights, state, pull as f32);
+                }
+            }
+        }
+    }
+}

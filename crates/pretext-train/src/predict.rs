@@ -1,0 +1,72 @@
+//! Classes and probabilities of single pictures.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::D;
+use pretext_augment::EvalCrop;
+use pretext_models::Mode;
+use serde::Serialize;
+
+use crate::error::{AtPath as _, Error, Result};
+use crate::saved::{FileKind, TrainedClassifier, WeightFile};
+use crate::{batch, evaluate};
+
+/// A classifier at work on single pictures.
+pub struct Predictor {
+    trained: TrainedClassifier,
+}
+
+/// What the classifier makes of one picture.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The picture's file.
+    pub image: PathBuf,
+    /// The most probable class.
+    pub class: String,
+    /// Its probability, `0..=1`.
+    pub probability: f32,
+    /// The five most probable classes, the best first.
+    pub top: Vec<(String, f32)>,
+}
+
+/// Classes listed for each picture.
+const TOP: usize = 5;
+
+impl Predictor {
+    /// The classifier of a weight file.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is of something else.
+    pub fn open(weights: &Path) -> Result<Self> {
+        let file = WeightFile::read(weights)?;
+        if file.kind() != FileKind::Classifier {
+            return Err(file.refuse("give the classifier.safetensors of a fine-tuning run"));
+        }
+        Ok(Self { trained: file.classifier()? })
+    }
+
+    /// The class of one picture.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no picture.
+    pub fn predict(&self, image: &Path) -> Result<Prediction> {
+        let bytes = fs::read(image).at(image)?;
+        let picture = pretext_data::decode(&bytes).map_err(|error| Error::File {
+            path: image.to_owned(),
+            problem: format!("is not a picture that can be read ({error})"),
+        })?;
+        let TrainedClassifier { classifier, recipe, classes } = &self.trained;
+        let size = recipe.common.size;
+        let view = evaluate::centre_view(&EvalCrop::fastai(size), picture);
+        let logits =
+            classifier.forward(&batch::stack(&[view.as_slice()], size)?, Mode::Evaluate)?;
+        let probabilities =
+            candle_nn::ops::softmax(&logits, D::Minus1)?.get(0)?.to_vec1::<f32>()?;
+        let mut top: Vec<_> = classes.iter().cloned().zip(probabilities).collect();
+        top.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        top.truncate(TOP);
+        let (class, probability) = top.first().cloned().unwrap_or_default();
+        Ok(Prediction { image: image.to_owned(), class, probability, top })
+    }
+}

@@ -1,0 +1,218 @@
+//! Pretraining: the loop, on one page.
+
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::Device;
+use pretext_augment::{EvalCrop, Transform as _};
+use pretext_data::{Batch, Dataset, Picture, Pictures};
+use pretext_models::Mode;
+
+use crate::checkpoint::{self, Before, Identity};
+use crate::control::{Control, Event, Outcome};
+use crate::error::{AtPath as _, Error, Result};
+use crate::network::{Posed, PretextNetwork};
+use crate::optimisers::Optimiser;
+use crate::progress::Progress;
+use crate::recipe::PretrainRecipe;
+use crate::record::{self, Pretrained, Record, Score};
+use crate::run::{self, Timer};
+use crate::streams::{self, Purpose, stream};
+use crate::{batch, saved, tasks};
+
+/// The encoder alone, in a run's out folder.
+pub const ENCODER: &str = "encoder.safetensors";
+/// The whole pretext network, in a run's out folder.
+pub const NETWORK: &str = "pretext.safetensors";
+
+/// Trains an encoder on a pretext task with the pictures of `train/` and `unsup/` (and `val/`, if
+/// the recipe says so), and leaves in `out` the encoder, the whole network and a record.
+///
+/// The pictures of `val/` are otherwise only looked at: the loss on them is each epoch's
+/// `val_loss`.
+///
+/// # Errors
+/// If the recipe makes no sense, the data set lacks pictures, the out folder holds another run, or
+/// a file cannot be read or written.
+pub fn pretrain(
+    recipe: &PretrainRecipe,
+    data: &Path,
+    out: &Path,
+    control: &mut Control<'_>,
+) -> Result<Outcome> {
+    recipe.check()?;
+    let before = checkpoint::look(out, control.resume)?;
+    if let Before::Finished(record) = before {
+        return Ok(Outcome::WasFinished(record));
+    }
+    let data = Dataset::open(data)?;
+    std::fs::create_dir_all(out).at(out)?;
+    run::in_pool(control.threads, || train(recipe, &data, out, before, control))
+}
+
+fn train(
+    recipe: &PretrainRecipe,
+    data: &Dataset,
+    out: &Path,
+    before: Before,
+    control: &mut Control<'_>,
+) -> Result<Outcome> {
+    let timer = Timer::start();
+    let common = &recipe.common;
+    let (pictures, splits) = pictures(recipe, data)?;
+    let network = PretextNetwork::new(recipe, &Device::Cpu)?;
+    let parameters = network.parameters();
+    let mut optimiser =
+        Optimiser::new(common.optimiser, common.weight_decay, parameters, |_| Some(0));
+
+    let line = recipe.line();
+    let identity =
+        Identity { recipe: run::recipe_value(recipe, &line)?, fingerprint: run::fingerprint(data) };
+    let mut progress = match before {
+        Before::Checkpoint(path) => checkpoint::load(&path, &identity, parameters, &mut optimiser)?,
+        _ => Progress::new(timer.started(), run::random_weights(parameters, common.seed)?),
+    };
+
+    let loader = run::loader(common.batch_size, pictures.len(), control);
+    let steps = run::steps(common.batch_size, pictures.len());
+    control.begin(&line, common.epochs, steps, pictures.len(), parameters, &progress);
+    let mut saved_at = Instant::now();
+
+    for epoch in progress.epoch()..common.epochs {
+        let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
+        let rest = run::rest(order, progress.step, common.batch_size);
+        let mut batches = loader.batches(&pictures, rest, poser(recipe, u64::from(epoch))?);
+        while progress.step < steps {
+            let waiting = Instant::now();
+            let Some(batch) = batches.next() else { break };
+            let batch = batch?;
+            let (waited, working) = (waiting.elapsed(), Instant::now());
+            control.damaged(&batch.damaged);
+
+            let rate =
+                common.learning_rate * common.schedule.factor(progress.share(common.epochs, steps));
+            let loss = if batch.items.len() < 2 {
+                None // A lone picture has no batch statistics to normalise by.
+            } else {
+                let loss = network.loss(&batch.items, Mode::Train)?;
+                let value = loss.to_scalar::<f32>()?;
+                if value.is_finite() {
+                    optimiser.step(&loss.backward()?, &[rate], common.clip)?;
+                }
+                Some(value)
+            };
+            let took = (waited, working.elapsed());
+            progress.note(loss, batch.items.len(), batch.damaged.len(), rate, took)?;
+            (control.report)(progress.event());
+
+            let stop = control.stopped();
+            if stop || saved_at.elapsed() > control.checkpoint_every {
+                let now = progress.paused(&timer);
+                let path = checkpoint::save(out, &identity, parameters, &optimiser, &now)?;
+                (control.report)(Event::Checkpoint(&path));
+                saved_at = Instant::now();
+            }
+            if stop {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        drop(batches);
+
+        let validating = Instant::now();
+        let held_out = if recipe.include_val_pixels { None } else { Some(data.val().pictures()) };
+        let val_loss = held_out.map(|val| validate(recipe, &network, val, control)).transpose()?;
+        let ended = progress.end_epoch(val_loss.flatten(), None, validating.elapsed());
+        (control.report)(Event::Epoch(ended));
+        let now = progress.paused(&timer);
+        checkpoint::save(out, &identity, parameters, &optimiser, &now)?;
+        saved_at = Instant::now();
+    }
+
+    let provenance = Pretrained {
+        task: recipe.task.clone(),
+        epochs: common.epochs,
+        seed: common.seed,
+        pretrained_on: splits.clone(),
+        fingerprint: run::fingerprint(data),
+        initial_weights: Box::new(progress.initial_weights.clone()),
+    };
+    saved::write_encoder(&out.join(ENCODER), &network.encoder_tensors(), recipe, &provenance)?;
+    saved::write_pretext(&out.join(NETWORK), &parameters.tensors(), recipe, &provenance)?;
+    let val_loss = progress.epochs.last().and_then(|epoch| epoch.val_loss);
+    let record = Record {
+        format: record::FORMAT,
+        kind: "pretrain".into(),
+        seconds: progress.seconds + timer.seconds(),
+        started: progress.started,
+        seed: common.seed,
+        recipe: identity.recipe,
+        data: run::data_record(data, splits),
+        code: record::Code::this(),
+        machine: record::Machine::this(control.threads),
+        initial_weights: progress.initial_weights,
+        epochs: progress.epochs,
+        result: Score { val_loss, ..Score::default() },
+    };
+    run::finish(out, record)
+}
+
+/// The pictures to train on, and the names of their splits.
+fn pictures(recipe: &PretrainRecipe, data: &Dataset) -> Result<(Pictures, Vec<String>)> {
+    let mut parts =
+        vec![("train", data.train().pictures().clone()), ("unsup", data.unsup().clone())];
+    if recipe.include_val_pixels {
+        parts.push(("val", data.val().pictures().clone()));
+    }
+    parts.retain(|(_, pictures)| !pictures.is_empty());
+    let splits = parts.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let pictures = Pictures::concat(&parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>());
+    if pictures.len() < 2 {
+        let problem = "holds fewer than 2 pictures to pretrain on".into();
+        return Err(Error::DataSet { path: data.root().to_owned(), problem });
+    }
+    Ok((pictures, splits))
+}
+
+/// What the loader's threads do to each picture: crop, flip, pose.
+fn poser(
+    recipe: &PretrainRecipe,
+    epoch: u64,
+) -> Result<impl Fn(usize, Picture) -> Posed + Send + Sync + use<>> {
+    let pose = tasks::by_name(&recipe.task)?.poser(&recipe.puzzle)?;
+    let seed = recipe.common.seed;
+    let crop = run::training_crop(&recipe.common);
+    Ok(move |id: usize, picture: Picture| {
+        let id = id as u64;
+        let clean =
+            crop.augment(batch::image(picture), &mut stream(seed, epoch, id, Purpose::Augment));
+        let puzzle = pose(&clean, &mut stream(seed, epoch, id, Purpose::Pose));
+        Posed::new(&puzzle, &clean)
+    })
+}
+
+/// The mean loss on pictures that are not trained on; the same puzzles after each epoch.
+fn validate(
+    recipe: &PretrainRecipe,
+    network: &PretextNetwork,
+    pictures: &Pictures,
+    control: &mut Control<'_>,
+) -> Result<Option<f64>> {
+    let poser = tasks::by_name(&recipe.task)?.poser(&recipe.puzzle)?;
+    let (seed, crop) = (recipe.common.seed, EvalCrop::fastai(recipe.common.size));
+    let pose = move |id: usize, picture: Picture| {
+        let mut stream = stream(seed, 0, id as u64, Purpose::Validate);
+        let clean = crop.augment(batch::image(picture), &mut stream);
+        Posed::new(&poser(&clean, &mut stream), &clean)
+    };
+    let loader = run::evaluation_loader(recipe.common.batch_size, control);
+    let (mut sum, mut count) = (0.0, 0);
+    for batch in loader.batches(pictures, (0..pictures.len()).collect(), pose) {
+        let Batch { items, .. } = batch?;
+        if !items.is_empty() {
+            let loss = network.loss(&items, Mode::Evaluate)?.to_scalar::<f32>()?;
+            sum += f64::from(loss) * items.len() as f64;
+            count += items.len();
+        }
+    }
+    Ok((count > 0).then(|| sum / count as f64))
+}

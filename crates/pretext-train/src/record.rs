@@ -1,0 +1,245 @@
+//! What a finished run leaves on disk: `record.json`.
+//!
+//! Tables are made from records alone, so a record says everything a reader could doubt: the
+//! recipe, the data by fingerprint, the code, the machine, and what the initial weights were.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::files;
+
+/// The file's name in a run's out folder; its presence means that the run is finished.
+pub const FILE: &str = "record.json";
+
+/// The format written by this version.
+pub const FORMAT: u32 = 1;
+
+/// A finished run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// `pretrain` or `finetune`.
+    pub kind: String,
+    /// When the run began: UTC, RFC 3339.
+    pub started: String,
+    /// How long it took, over all sittings, in seconds.
+    pub seconds: f64,
+    /// The recipe's seed.
+    pub seed: u64,
+    /// The recipe, and as `line` its one-line form.
+    pub recipe: Value,
+    /// What was trained on.
+    pub data: DataRecord,
+    /// What trained.
+    pub code: Code,
+    /// Where.
+    pub machine: Machine,
+    /// What the weights were before the first step.
+    pub initial_weights: InitialWeights,
+    /// One entry an epoch.
+    pub epochs: Vec<Epoch>,
+    /// How well it did in the end.
+    pub result: Score,
+}
+
+/// The data of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// The last part of the data set's path.
+    pub name: String,
+    /// SHA-256 over names and sizes.
+    pub fingerprint: String,
+    /// Labelled pictures to train on.
+    pub train: usize,
+    /// Pictures without labels.
+    pub unsup: usize,
+    /// Labelled pictures to score on.
+    pub val: usize,
+    /// Class names, sorted; a label is a place in this list.
+    pub classes: Vec<String>,
+    /// The splits whose pixels were trained on.
+    pub pretrained_on: Vec<String>,
+}
+
+/// The code of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Code {
+    /// The version of this crate.
+    pub version: String,
+    /// The commit it was built from, where it was built from a checkout.
+    pub commit: Option<String>,
+}
+
+impl Code {
+    /// The code that is running.
+    pub fn this() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: option_env!("PRETEXT_COMMIT").map(str::to_owned),
+        }
+    }
+}
+
+/// The machine of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor's name.
+    pub processor: String,
+    /// Its logical cores.
+    pub cores: usize,
+    /// The threads that were used.
+    pub threads: usize,
+    /// Operating system and architecture.
+    pub system: String,
+    /// Where tensors lay, such as `cpu`.
+    pub device: String,
+}
+
+impl Machine {
+    /// The machine this runs on.
+    pub fn this(threads: usize) -> Self {
+        Self {
+            processor: processor(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            threads,
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            device: "cpu".into(),
+        }
+    }
+}
+
+/// The processor's name where the system tells it, else the architecture.
+fn processor() -> String {
+    std::fs::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("model name"))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        })
+        .unwrap_or_else(|| std::env::consts::ARCH.into())
+}
+
+/// What the weights were before the first step: the proof that a row began where it says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum InitialWeights {
+    /// Drawn from the seed's stream.
+    Random {
+        /// The seed.
+        seed: u64,
+        /// SHA-256 over all names and values.
+        sha256: String,
+    },
+    /// Read from a file, as far as the file goes; the rest drawn from the seed's stream.
+    File {
+        /// The file as it was named.
+        path: String,
+        /// SHA-256 of the file.
+        sha256: String,
+        /// How the file came to be, where it says so.
+        pretrained: Option<Pretrained>,
+    },
+}
+
+/// How an encoder file came to be; written into the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pretrained {
+    /// The task, or `classify` for an encoder from a classifier.
+    pub task: String,
+    /// Its epochs.
+    pub epochs: u32,
+    /// Its seed.
+    pub seed: u64,
+    /// The splits whose pixels it was trained on.
+    pub pretrained_on: Vec<String>,
+    /// The fingerprint of its data.
+    pub fingerprint: String,
+    /// What its weights were before the first step.
+    pub initial_weights: Box<InitialWeights>,
+}
+
+/// What one epoch brought.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// From 1.
+    pub epoch: u32,
+    /// The mean loss over its steps.
+    pub train_loss: f64,
+    /// The mean loss on the held-out pictures, where there are any.
+    pub val_loss: Option<f64>,
+    /// The share of held-out pictures classified right, `0..=1`, where there are labels.
+    pub val_accuracy: Option<f64>,
+    /// The learning rate at its last step.
+    pub learning_rate: f64,
+    /// Training and validation, in seconds.
+    pub seconds: f64,
+    /// Pictures trained on.
+    pub images: usize,
+    /// Pictures a second, training alone.
+    pub images_per_second: f64,
+    /// The share of training time spent waiting for data, `0..=1`.
+    pub data_wait: f64,
+    /// Damaged pictures left out.
+    pub damaged: usize,
+}
+
+/// How well a run did in the end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The mean loss on the held-out pictures.
+    pub val_loss: Option<f64>,
+    /// The share classified right, `0..=1`.
+    pub accuracy: Option<f64>,
+    /// How many that is.
+    pub correct: Option<usize>,
+    /// Of how many.
+    pub total: Option<usize>,
+    /// The same for each class that was scored.
+    pub per_class: Vec<ClassScore>,
+}
+
+/// One class's share of a score.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassScore {
+    /// The class's name.
+    pub class: String,
+    /// Pictures classified right.
+    pub correct: usize,
+    /// Of how many.
+    pub total: usize,
+}
+
+impl Record {
+    /// The record in a run's out folder, if the run is finished.
+    ///
+    /// # Errors
+    /// If the file is there but cannot be read, or is of a later format.
+    pub fn read(out: &Path) -> Result<Option<Self>> {
+        let path = out.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let record: Self = files::read_json(&path)?;
+        if record.format == FORMAT {
+            Ok(Some(record))
+        } else {
+            let problem = format!(
+                "is of format {}, this version reads {FORMAT}; update pretext",
+                record.format
+            );
+            Err(Error::File { path, problem })
+        }
+    }
+
+    /// Writes the record into a run's out folder, in one step.
+    ///
+    /// # Errors
+    /// If the folder cannot be written to.
+    pub fn write(&self, out: &Path) -> Result<()> {
+        files::write_json(&out.join(FILE), self)
+    }
+}

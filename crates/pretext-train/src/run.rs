@@ -1,0 +1,191 @@
+//! What the two loops share: threads, loaders, the clock, and the parts of a record.
+
+use std::path::Path;
+use std::time::Instant;
+
+use pretext_augment::{Compose, HorizontalFlip, RandomResizedCrop};
+use pretext_data::{Damaged, Dataset, Loader};
+use pretext_models::{Kind, Parameters};
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::checkpoint;
+use crate::control::{Control, Event, Outcome};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::progress::Progress;
+use crate::recipe::Common;
+use crate::record::{DataRecord, InitialWeights, Record};
+
+/// Batches that are ready before they are needed.
+const PREFETCH: usize = 4;
+
+/// When a sitting began.
+pub(crate) struct Timer {
+    started: String,
+    clock: Instant,
+}
+
+impl Timer {
+    pub(crate) fn start() -> Self {
+        Self { started: files::now(), clock: Instant::now() }
+    }
+
+    pub(crate) fn started(&self) -> String {
+        self.started.clone()
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.clock.elapsed().as_secs_f64()
+    }
+}
+
+impl Control<'_> {
+    /// Says that the run begins, or goes on.
+    pub(crate) fn begin(
+        &mut self,
+        recipe: &str,
+        epochs: u32,
+        steps: usize,
+        pictures: usize,
+        parameters: &Parameters,
+        progress: &Progress,
+    ) {
+        let parameters = parameters.parameter_count();
+        (self.report)(Event::Begin { recipe, epochs, steps, pictures, parameters });
+        if progress.epoch() > 0 || progress.step > 0 {
+            (self.report)(Event::Resume { epoch: progress.epoch() + 1, step: progress.step });
+        }
+    }
+
+    /// Names the damaged pictures of a batch.
+    pub(crate) fn damaged(&mut self, damaged: &[Damaged]) {
+        for Damaged { name, reason } in damaged {
+            (self.report)(Event::Damaged { name, reason });
+        }
+    }
+}
+
+/// Runs `work` on as many threads as asked for; all parallel loops inside use them.
+///
+/// # Errors
+/// What `work` returns, or that the system gives no threads.
+pub(crate) fn in_pool<T: Send>(
+    threads: usize,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
+    let pool = pool.map_err(|error| Error::Recipe {
+        field: "--threads",
+        problem: format!("the system gives no {threads} threads ({error})"),
+    })?;
+    pool.install(work)
+}
+
+/// Loads training batches: whole ones only, unless there are too few pictures for one.
+pub(crate) fn loader(batch_size: usize, pictures: usize, control: &Control<'_>) -> Loader {
+    Loader {
+        batch_size,
+        threads: control.threads.max(1),
+        prefetch: PREFETCH,
+        strict: control.strict,
+        drop_last: pictures >= batch_size,
+    }
+}
+
+/// Loads every picture once.
+pub(crate) fn evaluation_loader(batch_size: usize, control: &Control<'_>) -> Loader {
+    Loader { drop_last: false, ..loader(batch_size, 0, control) }
+}
+
+/// Steps in an epoch.
+pub(crate) fn steps(batch_size: usize, pictures: usize) -> usize {
+    (pictures / batch_size).max(1)
+}
+
+/// What is left of an epoch's order after so many steps.
+pub(crate) fn rest(mut order: Vec<usize>, steps: usize, batch_size: usize) -> Vec<usize> {
+    order.drain(..(steps * batch_size).min(order.len()));
+    order
+}
+
+/// The crop and flip of the published recipe.
+pub(crate) fn training_crop(common: &Common) -> Compose {
+    let crop = RandomResizedCrop::fastai(common.size).with_min_scale(common.min_scale);
+    Compose::new(vec![Box::new(crop), Box::new(HorizontalFlip { p: common.flip })])
+}
+
+/// A recipe as a record keeps it.
+pub(crate) fn recipe_value(recipe: &impl Serialize, line: &str) -> Result<Value> {
+    let refuse = |error: serde_json::Error| Error::Recipe {
+        field: "recipe",
+        problem: format!("cannot be written as JSON: {error}"),
+    };
+    let mut value = serde_json::to_value(recipe).map_err(refuse)?;
+    if let Value::Object(fields) = &mut value {
+        fields.insert("line".into(), line.into());
+    }
+    Ok(value)
+}
+
+/// The proof that weights were drawn from the seed: their hash before the first step.
+pub(crate) fn random_weights(parameters: &Parameters, seed: u64) -> Result<InitialWeights> {
+    let mut hash = Sha256::new();
+    for parameter in parameters.iter().filter(|p| p.kind != Kind::RunningStatistic) {
+        hash.update(parameter.name.as_bytes());
+        for value in parameter.var.flatten_all()?.to_vec1::<f32>()? {
+            hash.update(value.to_le_bytes());
+        }
+    }
+    Ok(InitialWeights::Random { seed, sha256: files::hex(&hash.finalize()) })
+}
+
+/// What pictures a run sees: the data's fingerprint, and how far a cache has shrunk them.
+pub(crate) fn fingerprint(data: &Dataset) -> String {
+    match data.summary().cached_size {
+        Some(size) => format!("{}, shorter side at most {size} px", data.fingerprint()),
+        None => data.fingerprint(),
+    }
+}
+
+/// The data set as a record keeps it.
+pub(crate) fn data_record(data: &Dataset, trained_on: Vec<String>) -> DataRecord {
+    let root = data.root();
+    DataRecord {
+        name: root.file_stem().unwrap_or(root.as_os_str()).to_string_lossy().into_owned(),
+        fingerprint: fingerprint(data),
+        train: data.train().len(),
+        unsup: data.unsup().len(),
+        val: data.val().len(),
+        classes: data.classes().to_vec(),
+        pretrained_on: trained_on,
+    }
+}
+
+/// Writes the record, which makes the run finished, and drops the checkpoint.
+pub(crate) fn finish(out: &Path, record: Record) -> Result<Outcome> {
+    record.write(out)?;
+    // A checkpoint that cannot be deleted does no harm: the record comes first.
+    let _ = std::fs::remove_file(out.join(checkpoint::FILE));
+    Ok(Outcome::Finished(Box::new(record)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_an_epoch() {
+        assert_eq!(rest((0..10).collect(), 2, 3), [6, 7, 8, 9]);
+        assert_eq!(rest((0..10).collect(), 0, 3), (0..10).collect::<Vec<_>>());
+        assert_eq!(rest((0..10).collect(), 9, 3), [0; 0]);
+    }
+
+    #[test]
+    fn a_last_short_batch_is_no_step_unless_it_is_the_only_one() {
+        assert_eq!(steps(64, 130), 2);
+        assert_eq!(steps(64, 64), 1);
+        assert_eq!(steps(64, 10), 1);
+    }
+}

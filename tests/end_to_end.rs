@@ -1,0 +1,338 @@
+//! From pictures on disk to a score, through the real binary.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+
+/// Classes in `train/`; the second half is in `val/` too.
+const CLASSES: [&str; 4] = ["bars", "dots", "hoops", "waves"];
+
+/// A small data set in Image网's shape, whose classes differ in pattern.
+fn data(folder: &Path) -> PathBuf {
+    let root = folder.join("patterns");
+    for (class, name) in CLASSES.iter().enumerate() {
+        for i in 0..8 {
+            write(&root.join(format!("train/{name}/{i}.png")), class, i);
+        }
+        if class >= 2 {
+            for i in 8..14 {
+                write(&root.join(format!("val/{name}/{i}.png")), class, i);
+                write(&root.join(format!("unsup/{}_{i}.png", 10 * class)), class, 20 + i);
+            }
+        }
+    }
+    root
+}
+
+fn write(path: &Path, class: usize, i: u32) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let picture = RgbImage::from_fn(28 + i % 5, 30, |x, y| {
+        let (x, y) = (f64::from(x + i), f64::from(y + 2 * i));
+        let value = match class {
+            0 => (x * 0.9).sin(),
+            1 => (x * 0.8).sin() * (y * 0.8).sin(),
+            2 => ((x - 20.0).hypot(y - 20.0) * 0.9).sin(),
+            _ => (y * 0.9 + (x * 0.5).sin()).sin(),
+        };
+        let level = (127.0 + 100.0 * value) as u8;
+        Rgb([level, 255 - level, (40 * class) as u8 + (3 * i) as u8])
+    });
+    picture.save(path).unwrap();
+}
+
+fn pretext(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pretext"));
+    command.args(args).env_remove("RUST_BACKTRACE").output().unwrap()
+}
+
+/// Runs a command that must work, and gives what it printed.
+#[track_caller]
+fn works(args: &[&str]) -> String {
+    let output = pretext(args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "pretext {}: {errors}", args.join(" "));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command that must end with a mistake of the user's: one line that says `words`.
+#[track_caller]
+fn refused(args: &[&str], words: &[&str]) {
+    let output = pretext(args);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "pretext {}: {errors}", args.join(" "));
+    let line = errors.trim_end();
+    assert_eq!(line.lines().count(), 1, "{errors}");
+    for word in words {
+        assert!(line.contains(word), "{word:?} is not in: {line}");
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+const SMALL: [&str; 6] = ["--encoder", "xresnet18", "--size", "32", "--batch-size", "8"];
+
+fn pretrain<'a>(data: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let line = ["pretrain", "--data", text(data), "--out", text(out)];
+    [&line[..], &SMALL, more].concat()
+}
+
+fn finetune<'a>(data: &'a Path, out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let line = ["finetune", "--data", text(data), "--out", text(out)];
+    [&line[..], &SMALL, more].concat()
+}
+
+fn record(out: &Path) -> Value {
+    serde_json::from_slice(&fs::read(out.join("record.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn from_pictures_to_a_score() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let (before, after) = (folder.path().join("before"), folder.path().join("after"));
+
+    works(&pretrain(&data, &before, &["--task", "grey-blur", "--epochs", "2"]));
+    let first = record(&before);
+    assert_eq!(first["kind"], "pretrain");
+    assert_eq!(first["initial_weights"]["kind"], "random");
+    assert_eq!(first["data"]["pretrained_on"], serde_json::json!(["train", "unsup"]));
+    assert_eq!(first["epochs"].as_array().unwrap().len(), 2);
+    assert!(first["result"]["val_loss"].as_f64().unwrap() > 0.0);
+    assert!(!before.join("checkpoint.safetensors").exists());
+
+    let encoder = before.join("encoder.safetensors");
+    works(&finetune(&data, &after, &["--init", text(&encoder), "--epochs", "3"]));
+    let second = record(&after);
+    let origin = &second["initial_weights"];
+    assert_eq!(origin["kind"], "file");
+    assert_eq!(origin["pretrained"]["task"], "grey-blur");
+    assert_eq!(origin["pretrained"]["initial_weights"]["kind"], "random");
+    assert_eq!(second["result"]["total"], 12);
+    assert_eq!(second["result"]["per_class"].as_array().unwrap().len(), 2);
+    assert_eq!(second["data"]["classes"].as_array().unwrap().len(), 4);
+
+    let classifier = after.join("classifier.safetensors");
+    let score =
+        works(&["evaluate", "--weights", text(&classifier), "--data", text(&data), "--json"]);
+    let score: Value = serde_json::from_str(&score).unwrap();
+    assert_eq!(score["classifier"]["correct"], second["result"]["correct"]);
+    let probe = works(&["evaluate", "--weights", text(&encoder), "--data", text(&data), "--json"]);
+    let probe: Value = serde_json::from_str(&probe).unwrap();
+    assert_eq!(probe["nearest_neighbours"]["total"], 12);
+    assert_eq!(probe["linear"]["total"], 12);
+
+    let image = data.join("val/hoops/9.png");
+    let line = works(&["predict", "--weights", text(&classifier), text(&image), "--json"]);
+    let prediction: Value = serde_json::from_str(&line).unwrap();
+    assert!(CLASSES.contains(&prediction["class"].as_str().unwrap()));
+    assert!((0.0..=1.0).contains(&prediction["probability"].as_f64().unwrap()));
+
+    let features = folder.path().join("features.safetensors");
+    let line =
+        ["embed", "--weights", text(&encoder), "--data", text(&data), "--out", text(&features)];
+    works(&line);
+    assert!(works(&["info", text(&features)]).contains("train.features"));
+    assert!(works(&["info", text(&encoder)]).contains("grey-blur"));
+
+    let cache = folder.path().join("cache.safetensors");
+    works(&["cache", "--data", text(&data), "--out", text(&cache)]);
+    let cached = folder.path().join("cached");
+    works(&finetune(&cache, &cached, &["--init", text(&encoder), "--epochs", "3"]));
+    assert_eq!(record(&cached)["data"]["fingerprint"], second["data"]["fingerprint"]);
+    assert_eq!(
+        fs::read(cached.join("classifier.safetensors")).unwrap(),
+        fs::read(&classifier).unwrap(),
+        "the cache gives other pictures than the folder"
+    );
+}
+
+#[test]
+fn every_task_trains_and_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    for task in ["grey-blur", "grey", "inpaint", "colourise", "corrupted", "jigsaw"] {
+        let out = folder.path().join(task);
+        works(&pretrain(&data, &out, &["--task", task, "--epochs", "1", "--include-val-pixels"]));
+        let record = record(&out);
+        assert_eq!(record["data"]["pretrained_on"], serde_json::json!(["train", "unsup", "val"]));
+        assert!(record["result"]["val_loss"].is_null(), "{task}: val was trained on");
+
+        let (png, weights) = (out.join("show.png"), out.join("pretext.safetensors"));
+        let line = ["show", "--data", text(&data), "--task", task, "--count", "3"];
+        let line = [&line[..], &["--weights", text(&weights), "--out", text(&png)]].concat();
+        works(&line);
+        let sheet = image::open(&png).unwrap();
+        let columns = if task == "corrupted" || task == "jigsaw" { 2 } else { 3 };
+        assert_eq!((sheet.width(), sheet.height()), (4 + columns * 36, 4 + 3 * 36), "{task}");
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let run = |threads: &str| {
+        let out = folder.path().join(format!("pre{threads}"));
+        works(&pretrain(&data, &out, &["--epochs", "2", "--threads", threads]));
+        let encoder = out.join("encoder.safetensors");
+        let tuned = folder.path().join(format!("fine{threads}"));
+        let more = ["--init", text(&encoder), "--epochs", "2", "--threads", threads];
+        works(&finetune(&data, &tuned, &more));
+        (fs::read(&encoder).unwrap(), fs::read(tuned.join("classifier.safetensors")).unwrap())
+    };
+    let (one, two, three) = (run("1"), run("2"), run("3"));
+    assert!(one == two, "1 and 2 threads differ");
+    assert!(one == three, "1 and 3 threads differ");
+}
+
+/// Starts a run and kills it (SIGKILL) once a checkpoint is there and some more time has passed.
+fn kill_in_the_middle(args: &[&str], out: &Path, after: Duration) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pretext"))
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !out.join("checkpoint.safetensors").exists() && begun.elapsed() < Duration::from_secs(120)
+    {
+        if child.try_wait().unwrap().is_some() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    thread::sleep(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let (unbroken, broken) = (folder.path().join("unbroken"), folder.path().join("broken"));
+    let more = ["--init", "random", "--epochs", "4"];
+    works(&finetune(&data, &unbroken, &more));
+
+    for after in [0, 30] {
+        let args = finetune(&data, &broken, &[&more[..], &["--resume"]].concat());
+        kill_in_the_middle(&args, &broken, Duration::from_millis(after));
+    }
+    if !broken.join("record.json").exists() {
+        refused(&finetune(&data, &broken, &more), &["unfinished", "--resume"]);
+        let other = ["--init", "random", "--epochs", "4", "--lr", "0.001", "--resume"];
+        refused(&finetune(&data, &broken, &other), &["learning_rate", "0.008", "0.001"]);
+    }
+    works(&finetune(&data, &broken, &[&more[..], &["--resume"]].concat()));
+    assert!(
+        fs::read(unbroken.join("classifier.safetensors")).unwrap()
+            == fs::read(broken.join("classifier.safetensors")).unwrap(),
+        "the resumed run ended elsewhere"
+    );
+    let (a, b) = (record(&unbroken), record(&broken));
+    for (a, b) in a["epochs"].as_array().unwrap().iter().zip(b["epochs"].as_array().unwrap()) {
+        assert_eq!(a["train_loss"], b["train_loss"]);
+        assert_eq!(a["val_accuracy"], b["val_accuracy"]);
+    }
+    let again = finetune(&data, &broken, &[&more[..], &["--resume"]].concat());
+    assert!(works(&again).contains("val accuracy"));
+    refused(&finetune(&data, &broken, &more), &["finished run", "--out"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let (out, unbroken) = (folder.path().join("out"), folder.path().join("unbroken"));
+    let args = pretrain(&data, &out, &["--epochs", "3"]);
+    let child = Command::new(env!("CARGO_BIN_EXE_pretext"))
+        .args(&args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !out.join("checkpoint.safetensors").exists() {
+        thread::sleep(Duration::from_millis(2));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(130) {
+        assert!(errors.contains("--resume"), "{errors}");
+        works(&pretrain(&data, &out, &["--epochs", "3", "--resume"]));
+    } else {
+        assert!(output.status.success(), "{errors}");
+    }
+    works(&pretrain(&data, &unbroken, &["--epochs", "3"]));
+    assert!(
+        fs::read(out.join("encoder.safetensors")).unwrap()
+            == fs::read(unbroken.join("encoder.safetensors")).unwrap(),
+        "the resumed run ended elsewhere"
+    );
+}
+
+#[test]
+fn damaged_pictures_are_named_counted_and_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    fs::write(data.join("train/bars/broken.jpg"), b"not a picture").unwrap();
+    let out = folder.path().join("out");
+    let output = pretext(&finetune(&data, &out, &["--init", "random", "--epochs", "1"]));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("bars/broken.jpg") && errors.contains("left out"), "{errors}");
+    assert_eq!(record(&out)["epochs"][0]["damaged"], 1);
+
+    let strict = folder.path().join("strict");
+    let args = finetune(&data, &strict, &["--init", "random", "--epochs", "1", "--strict"]);
+    refused(&args, &["broken.jpg"]);
+}
+
+#[test]
+fn mistakes_are_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let path = |name: &str| folder.path().join(name);
+    let (out, missing, empty) = (path("out"), path("missing"), path("empty"));
+    fs::create_dir(&empty).unwrap();
+    let random = ["--init", "random"];
+
+    refused(&finetune(&missing, &out, &random), &["missing"]);
+    refused(&finetune(&empty, &out, &random), &["empty"]);
+    refused(&pretrain(&data.join("train/bars/0.png"), &out, &[]), &["0.png"]);
+    refused(&pretrain(&data, &data.join("train/bars/0.png"), &[]), &["0.png", "--out"]);
+    refused(&pretrain(&data, &out, &["--size", "4"]), &["--size"]);
+    refused(&pretrain(&data, &out, &["--batch-size", "1"]), &["--batch-size"]);
+    refused(&pretrain(&data, &out, &["--regions", "9..5"]), &["--regions"]);
+    refused(
+        &finetune(&data, &out, &["--init", text(&path("no.safetensors"))]),
+        &["no.safetensors"],
+    );
+    let foreign = data.join("train/bars/0.png");
+    refused(&finetune(&data, &out, &["--init", text(&foreign)]), &["0.png"]);
+    refused(&["evaluate", "--weights", text(&foreign), "--data", text(&data)], &["0.png"]);
+    refused(&["predict", "--weights", text(&foreign), text(&foreign)], &["0.png"]);
+    assert!(!out.exists(), "a refused run left a folder behind");
+
+    let unlabelled = data.join("unsup");
+    refused(&finetune(&unlabelled, &out, &random), &["train/<class>/"]);
+    fs::create_dir_all(data.join("val/strangers")).unwrap();
+    write(&data.join("val/strangers/0.png"), 0, 0);
+    refused(&finetune(&data, &out, &random), &["strangers"]);
+}
+
+#[test]
+fn help_names_every_task() {
+    let help = works(&["pretrain", "--help"]);
+    for task in ["grey-blur", "grey", "inpaint", "colourise", "corrupted", "jigsaw"] {
+        assert!(help.contains(task), "{task}");
+    }
+}
