@@ -73,13 +73,13 @@ SOURCES = [
     animal("red-panda", "Red Panda", "Mathias Appel", "CC0 1.0", "red_panda.webp", "Red_Panda_(30324056733).jpg"),
     # The tenth half: old stone under an open sky, seen on one side while training and on the other in val.
     monument("arles", "Amphitheatre of Arles", "(WT-fr) OT Arles", "public domain", "france/arlesAmphitheater.webp", "Arenes_arles.JPG", (0.02, 0.22, 1, 0.9), (0.02, 0.4)),
-    monument("carcassonne", "Cité de Carcassonne", "Petitemontagnedujura", "public domain", "france/citedeCarcassonne.webp", "Carcassonne_-_la_Cit%C3%A9.jpg", (0, 0, 1, 0.9), (0, 0.38)),
+    monument("carcassonne", "Cité de Carcassonne", "Petitemontagnedujura", "public domain", "france/citedeCarcassonne.webp", "Carcassonne_-_la_Cit%C3%A9.jpg", (0, 0, 1, 0.9), (0.6, 1)),
     monument("colosseum", "Colosseum, Rome", "Urse Ovidiu", "public domain", "wonders/colosseum.webp", "Colosseum_Roma_2009.jpg", (0.04, 0.08, 0.95, 0.9), (0.57, 0.95)),
     monument("hawa-mahal", "Hawa Mahal, Jaipur", "Janwiki", "public domain", "india/hawaMahal.webp", "Hawa_Mahal,_Jaipur,_India.jpg", (0, 0.1, 1, 1), (0.62, 1)),
     monument("konark", "Sun Temple, Konark", "Tetraktys", "public domain", "india/konarkSunTemple.webp", "Konark_Sun_Temple_Front_view.jpg", (0, 0, 1, 1), (0, 0.36)),
+    monument("mysore", "Mysore Palace", "Shiva sg", "public domain", "india/mysorePalace.webp", "Mysore_Palace_2006.jpg", (0, 0.1, 1, 0.92), (0.6, 1)),
     monument("palais-des-papes", "Palais des Papes, Avignon", "Tognopop", "CC0 1.0", "france/palaisdesPapes.webp", "Main_entrance_of_the_Palais_des_Papes_-_20050823.jpg", (0, 0.15, 0.9, 0.95), (0.52, 0.9)),
     monument("petra", "Ad Deir, Petra", "Berthold Werner", "public domain", "wonders/petra.webp", "Petra_Jordan_BW_36.JPG", (0, 0.05, 1, 1), (0.55, 0.92)),
     monument("pont-du-gard", "Pont du Gard", "Mimova", "public domain", "france/pontduGard.webp", "Pontdugard.jpg", (0.12, 0.2, 1, 0.95), (0.6, 1)),
-    monument("rang-ghar", "Rang Ghar, Assam", "Porikolpok Oxom", "public domain", "india/rangGhar.webp", "Rangghar_Assam.JPG", (0.06, 0.1, 0.9, 1), (0.52, 0.9)),
     monument("reims", "Reims cathedral", "Mattana", "public domain", "france/reimsCathedral.webp", "Reims_Cathedrale_Notre_Dame_002_chevet.JPG", (0, 0.25, 0.95, 1), (0, 0.38)),
 ]
