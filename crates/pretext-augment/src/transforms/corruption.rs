@@ -1,7 +1,7 @@
 //! The puzzle of corrupted-image classification.
 
+use rand::Rng;
 use rand::seq::SliceRandom as _;
-use rand::{Rng, RngExt as _};
 
 use super::side::Side;
 use crate::mixup::normal;
@@ -10,6 +10,9 @@ use crate::transform::whole;
 use crate::{Op, Plan, Rect, Size, Transform};
 
 /// Corrupts one patch in one of four ways; the label says which.
+///
+/// Shuffled pixels never all end where they began, and swapped patches never overlap, unless the
+/// patch, or the image, has one pixel alone.
 ///
 /// ```
 /// use pretext_augment::{Corruption, Size};
@@ -51,6 +54,10 @@ impl Corruption {
             0 => {
                 let mut order: Vec<u32> = (0..pixels).collect();
                 order.shuffle(rng);
+                if order.is_sorted() {
+                    // A patch that ends as it began would be mislabelled.
+                    order.rotate_left(1);
+                }
                 Corrupt::Shuffle { rect, order }
             }
             1 => {
@@ -61,7 +68,10 @@ impl Corruption {
                 let level = |rng: &mut dyn Rng| (normal(rng) * f64::from(self.noise)) as i16;
                 Corrupt::Noise { rect, noise: (0..3 * pixels).map(|_| level(rng)).collect() }
             }
-            _ => Corrupt::Swap { rect, with: apart(rect, size, rng) },
+            _ => {
+                let (rect, with) = apart(rect, size, rng);
+                Corrupt::Swap { rect, with }
+            }
         };
         (Op::Corrupt(op).into(), label)
     }
@@ -83,21 +93,39 @@ impl Corruption {
     }
 }
 
-/// Tries to find a place for the second patch that does not overlap the first.
-const TRIES: usize = 20;
-
-/// Where a patch of the same size lies, apart from the first if there is room.
-fn apart(rect: Rect, size: Size, rng: &mut dyn Rng) -> (u32, u32) {
-    let mut place = (0, 0);
-    for _ in 0..TRIES {
-        let x = rng.random_range(0..=size.width - rect.width);
-        let y = rng.random_range(0..=size.height - rect.height);
-        place = (x, y);
-        if x.abs_diff(rect.x) >= rect.width || y.abs_diff(rect.y) >= rect.height {
-            break;
-        }
+/// A patch and the place of another of its size, which do not overlap.
+///
+/// A patch that leaves no room for another is made narrower first; only an image of one pixel has
+/// no two patches, and its pixel is swapped with itself.
+fn apart(mut rect: Rect, size: Size, rng: &mut dyn Rng) -> (Rect, (u32, u32)) {
+    if places(rect, size).next().is_none() {
+        // With a third of the width there is room at one side, and with a third of the height
+        // above or below.
+        rect.width = rect.width.min((size.width / 3).max(1));
+        rect.height = rect.height.min((size.height / 3).max(1));
     }
-    place
+    let strips = places(rect, size).count() as u32;
+    let chosen = strips.checked_sub(1).map_or(0, |last| whole(0, last, rng));
+    let place = places(rect, size)
+        .nth(chosen as usize)
+        .map(|((left, right), (top, bottom))| (whole(left, right, rng), whole(top, bottom, rng)));
+    (rect, place.unwrap_or((rect.x, rect.y)))
+}
+
+/// First and last, both inclusive.
+type Span = (u32, u32);
+
+/// The strips beside, above and below a patch that have room for another: where its left and top
+/// may lie.
+fn places(rect: Rect, size: Size) -> impl Iterator<Item = (Span, Span)> {
+    let (last_x, last_y) = (size.width - rect.width, size.height - rect.height);
+    let left = rect.x.checked_sub(rect.width).map(|x| ((0, x), (0, last_y)));
+    let right = Some((rect.x + rect.width, last_x)).filter(|(first, last)| first <= last);
+    let above = rect.y.checked_sub(rect.height).map(|y| ((0, last_x), (0, y)));
+    let below = Some((rect.y + rect.height, last_y)).filter(|(first, last)| first <= last);
+    [left, right.map(|x| (x, (0, last_y))), above, below.map(|y| ((0, last_x), y))]
+        .into_iter()
+        .flatten()
 }
 
 impl Transform for Corruption {
@@ -128,21 +156,37 @@ mod tests {
 
     #[test]
     fn shuffling_and_swapping_keep_all_pixels() {
-        let size = Size::square(40);
-        let image = Image::new(size, (0..4800).map(|i| (i * 31 % 256) as u8).collect()).unwrap();
         let sorted = |image: &Image| {
             let mut pixels = image.pixels().as_chunks::<3>().0.to_vec();
             pixels.sort_unstable();
             pixels
         };
-        for seed in 0..200 {
+        for seed in 0..400 {
+            let size = Size { width: 2 + seed as u32 % 41, height: 1 + seed as u32 % 37 };
+            // No two pixels are alike, so that any change of order shows.
+            let pixels =
+                (0..size.area() as u32).flat_map(|i| [60 + (i % 128) as u8, (i / 128) as u8, 99]);
+            let image = Image::new(size, pixels.collect()).unwrap();
             let mut rng = StdRng::seed_from_u64(seed);
             let (plan, label) = Corruption::default().sample_labelled(size, &mut rng);
             let out = plan.apply(image.clone());
-            assert_ne!(out, image, "label {label}");
             if matches!(label, 0 | 3) {
-                assert_eq!(sorted(&out), sorted(&image), "label {label}");
+                assert_eq!(sorted(&out), sorted(&image), "seed {seed}, label {label}");
             }
+            // A patch of one pixel cannot be shuffled; two patches can always be swapped.
+            assert!(label != 3 || out != image, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_corrupted_image_is_another() {
+        let size = Size::square(40);
+        let noisy = (0..4800_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8);
+        let image = Image::new(size, noisy.collect()).unwrap();
+        for seed in 0..200 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let (plan, label) = Corruption::default().sample_labelled(size, &mut rng);
+            assert_ne!(plan.apply(image.clone()), image, "seed {seed}, label {label}");
         }
     }
 }
