@@ -53,6 +53,12 @@ impl Rect {
         }
     }
 
+    /// The part of it that lies inside an image; all of the image if nothing of it does.
+    pub(crate) fn clipped_or_whole(self, size: Size) -> Self {
+        let clipped = self.clipped(size);
+        if clipped.is_empty() { Self::whole(size) } else { clipped }
+    }
+
     /// Whether it holds no pixel.
     pub const fn is_empty(self) -> bool {
         self.width == 0 || self.height == 0

@@ -2,7 +2,9 @@
 
 use crate::{Image, Size};
 
-/// Brings each channel to zero mean and unit deviation: `(byte / 255 - mean) / std`.
+/// Brings each channel to zero mean and unit deviation: `(byte / 255 - mean) / std`, in this order
+/// and in `f32`, so that the numbers are those of torchvision's `ToTensor` and `Normalize` and of
+/// fastai, bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalise {
     /// Mean of red, green and blue, within `0..=1`.
@@ -35,11 +37,14 @@ impl Normalise {
     pub fn to_chw(&self, image: &Image, out: &mut [f32]) {
         let plane = image.size().area() as usize;
         assert_eq!(out.len(), 3 * plane, "three numbers for each pixel of {image:?}");
+        let (pixels, _) = image.pixels().as_chunks::<3>();
         for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
-            let scale = 1.0 / (255.0 * self.std[channel]);
-            let shift = -self.mean[channel] / self.std[channel];
-            for (out, pixel) in out.iter_mut().zip(image.pixels().chunks_exact(3)) {
-                *out = f32::from(pixel[channel]) * scale + shift;
+            // The divisions are done once for each byte there is, not for each pixel.
+            let values: [f32; 256] = std::array::from_fn(|byte| {
+                (byte as f32 / 255.0 - self.mean[channel]) / self.std[channel]
+            });
+            for (out, pixel) in out.iter_mut().zip(pixels) {
+                *out = values[usize::from(pixel[channel])];
             }
         }
     }

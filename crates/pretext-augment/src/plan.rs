@@ -1,6 +1,8 @@
 //! Plans: what happens to one image, as plain data.
 
-use crate::ops::{Blur, Colour, Corrupt, CropResize, Fill, Flip, Grey, GreyBlur, Solarise, Tiles};
+use crate::ops::{
+    Blur, Colour, Corrupt, CropResize, Fill, Flip, Grey, GreyBlur, ResizeCrop, Solarise, Tiles,
+};
 use crate::{Image, Size};
 
 /// One operation on pixels, with every decision already taken.
@@ -11,6 +13,8 @@ use crate::{Image, Size};
 pub enum Op {
     /// Cut a rectangle out and bring it to a size.
     CropResize(CropResize),
+    /// Bring to a size and cut a rectangle out of that.
+    ResizeCrop(ResizeCrop),
     /// Mirror left and right.
     Flip(Flip),
     /// Change brightness, contrast, saturation or hue.
@@ -36,6 +40,7 @@ impl Op {
     pub fn apply(&self, image: Image) -> Image {
         match self {
             Self::CropResize(op) => op.apply(image),
+            Self::ResizeCrop(op) => op.apply(image),
             Self::Flip(op) => op.apply(image),
             Self::Colour(op) => op.apply(image),
             Self::Grey(op) => op.apply(image),
@@ -51,7 +56,8 @@ impl Op {
     /// The size of what comes out for an image of this size.
     pub fn output_size(&self, input: Size) -> Size {
         match self {
-            Self::CropResize(op) => op.size,
+            Self::CropResize(op) => op.output_size(),
+            Self::ResizeCrop(op) => op.output_size(),
             _ => input,
         }
     }

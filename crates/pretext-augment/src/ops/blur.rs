@@ -25,7 +25,7 @@ impl Blur {
     /// Carries the operation out.
     pub fn apply(&self, mut image: Image) -> Image {
         let whole = Rect::whole(image.size());
-        blur_rect(&mut image, whole, *self, |pixel| pixel);
+        blur_rect(&mut image, whole, *self);
         image
     }
 
@@ -37,54 +37,70 @@ impl Blur {
     }
 }
 
-/// Blurs what a rectangle covers, reading beyond the rectangle but never writing there; `f` is
-/// applied to each pixel first.
-pub(crate) fn blur_rect(image: &mut Image, rect: Rect, blur: Blur, f: impl Fn([u8; 3]) -> [u8; 3]) {
-    let size = image.size();
-    let rect = rect.clipped(size);
-    if rect.is_empty() {
-        return;
-    }
-    let taps = if blur.sigma > 0.0 { blur.taps() } else { vec![1.0] };
-    let reach = (taps.len() / 2) as i64;
-    let (width, first) = (rect.width as usize, i64::from(rect.y) - reach);
-    // Across: every row that the rectangle's blur reads, reflected rows included.
-    let columns: Vec<usize> = (i64::from(rect.x) - reach
-        ..i64::from(rect.x) + i64::from(rect.width) + reach)
-        .map(|x| reflected(x, size.width))
-        .collect();
-    let rows = rect.height as usize + 2 * reach as usize;
-    let mut across = vec![[0.0_f32; 3]; rows * width];
-    let mut line = vec![[0.0_f32; 3]; columns.len()];
-    for (row, out) in across.chunks_exact_mut(width).enumerate() {
-        let y = reflected(first + row as i64, size.height);
-        let source = image.row(Rect::whole(size), y as u32);
-        for (value, &x) in line.iter_mut().zip(&columns) {
-            let pixel = f([source[3 * x], source[3 * x + 1], source[3 * x + 2]]);
-            *value = pixel.map(f32::from);
-        }
-        for (x, out) in out.iter_mut().enumerate() {
-            *out = weighted(&taps, line[x..].iter());
-        }
-    }
-    // Down.
-    for (i, y) in (rect.y..rect.y + rect.height).enumerate() {
-        let (out, _) = image.row_mut(rect, y).as_chunks_mut::<3>();
-        for (x, out) in out.iter_mut().enumerate() {
-            let column = across[i * width + x..].iter().step_by(width);
-            *out = weighted(&taps, column).map(|value| (value + 0.5) as u8);
-        }
+/// Blurs what a rectangle covers, reading beyond the rectangle but never writing there.
+pub(super) fn blur_rect(image: &mut Image, rect: Rect, blur: Blur) {
+    let rect = rect.clipped(image.size());
+    let blurred = blurred(image, rect, blur, |pixel| pixel);
+    let rows = blurred.as_flattened().chunks_exact(3 * rect.width.max(1) as usize);
+    for (row, y) in rows.zip(rect.y..) {
+        image.row_mut(rect, y).copy_from_slice(row);
     }
 }
 
-fn weighted<'a>(taps: &[f32], values: impl Iterator<Item = &'a [f32; 3]>) -> [f32; 3] {
-    let mut sum = [0.0; 3];
-    for (tap, value) in taps.iter().zip(values) {
-        for (sum, value) in sum.iter_mut().zip(value) {
-            *sum += tap * value;
+/// The blurred pixels of a rectangle inside the image, row by row; `f` says what of a pixel is
+/// blurred. Nothing is read but the rectangle and what its kernel reaches.
+pub(super) fn blurred<const C: usize>(
+    image: &Image,
+    rect: Rect,
+    blur: Blur,
+    f: impl Fn([u8; 3]) -> [u8; C],
+) -> Vec<[u8; C]> {
+    if rect.is_empty() {
+        return vec![];
+    }
+    let size = image.size();
+    let taps = if blur.sigma > 0.0 { blur.taps() } else { vec![1.0] };
+    let reach = (taps.len() / 2) as i64;
+    let reached = |start: u32, length: u32, extent: u32| -> Vec<usize> {
+        let start = i64::from(start) - reach;
+        let end = start + i64::from(length) + 2 * reach;
+        (start..end).map(|at| reflected(at, extent)).collect()
+    };
+    let columns = reached(rect.x, rect.width, size.width);
+    let rows = reached(rect.y, rect.height, size.height);
+    let top = rows.iter().min().map_or(0, |&y| y);
+    let bottom = rows.iter().max().map_or(0, |&y| y);
+
+    let width = rect.width as usize;
+    let mut across = vec![[0.0; C]; (bottom + 1 - top) * width];
+    let mut line = vec![[0.0; C]; columns.len()];
+    for (y, out) in (top..).zip(across.chunks_exact_mut(width)) {
+        let (source, _) = image.row(Rect::whole(size), y as u32).as_chunks::<3>();
+        for (value, &x) in line.iter_mut().zip(&columns) {
+            *value = f(source[x]).map(f32::from);
+        }
+        for (x, &tap) in taps.iter().enumerate() {
+            add(out, tap, &line[x..]);
         }
     }
-    sum
+
+    let mut out = Vec::with_capacity(width * rect.height as usize);
+    let mut sums = vec![[0.0; C]; width];
+    for i in 0..rect.height as usize {
+        sums.fill([0.5; C]);
+        for (&tap, y) in taps.iter().zip(&rows[i..]) {
+            add(&mut sums, tap, &across[(y - top) * width..]);
+        }
+        out.extend(sums.iter().map(|sum| sum.map(|value| value as u8)));
+    }
+    out
+}
+
+/// Adds the values, as many as there are sums, times the tap.
+fn add<const C: usize>(sums: &mut [[f32; C]], tap: f32, values: &[[f32; C]]) {
+    for (sum, value) in sums.as_flattened_mut().iter_mut().zip(values.as_flattened()) {
+        *sum += tap * value;
+    }
 }
 
 /// A coordinate beyond the border, reflected as often as it takes: `2 1 | 0 1 2 | 1 0`.

@@ -50,7 +50,7 @@ impl Corrupt {
                 }
             }
             Self::Blur { rect, sigma } => {
-                blur_rect(&mut image, *rect, Blur::of_sigma(*sigma), |pixel| pixel);
+                blur_rect(&mut image, *rect, Blur::of_sigma(*sigma));
             }
             Self::Noise { rect, noise } => {
                 let rect = rect.clipped(size);

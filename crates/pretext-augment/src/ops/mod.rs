@@ -10,6 +10,8 @@ mod fill;
 mod flip;
 mod grey;
 mod grey_blur;
+mod resample;
+mod resize_crop;
 mod solarise;
 mod tiles;
 
@@ -21,6 +23,7 @@ pub use fill::{Fill, Paint};
 pub use flip::Flip;
 pub use grey::Grey;
 pub use grey_blur::{GreyBlur, Region};
+pub use resize_crop::ResizeCrop;
 pub use solarise::Solarise;
 pub use tiles::Tiles;
 

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use crate::ops::CropResize;
+use crate::ops::ResizeCrop;
 use crate::{Op, Plan, Rect, Size, Transform};
 
 /// Shrinks or grows a picture and takes the centre.
@@ -53,7 +53,8 @@ impl EvalCrop {
                 let shorter = size.width.min(size.height).max(1);
                 let scaled = |extent: u32| {
                     // torchvision rounds the longer side down.
-                    (u64::from(side) * u64::from(extent) / u64::from(shorter)) as u32
+                    let scaled = u64::from(side) * u64::from(extent) / u64::from(shorter);
+                    u32::try_from(scaled).unwrap_or(u32::MAX)
                 };
                 Size { width: scaled(size.width), height: scaled(size.height) }
             }
@@ -76,10 +77,7 @@ impl Transform for EvalCrop {
             width: self.side,
             height: self.side,
         };
-        Plan(vec![
-            Op::CropResize(CropResize { crop: Rect::whole(size), size: resized }),
-            Op::CropResize(CropResize { crop, size: Size::square(self.side) }),
-        ])
+        Op::ResizeCrop(ResizeCrop { size: resized, crop }).into()
     }
 }
 
