@@ -8,10 +8,18 @@ use crate::values::{Float, by_dtype, check, output, slice, with2};
 
 /// `max(x, 0)` of each element; the gradient at 0 is 0, as PyTorch's.
 ///
-/// `x`: any shape, `f32` or `f64`.
+/// `x`: any shape, `f32` or `f64`; the shape stays. A NaN stays a NaN.
 ///
 /// # Errors
 /// If the dtype or device does not fit.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// assert_eq!(pretext_ops::relu(&x)?.to_vec1::<f32>()?, [0., 0., 2.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     check("relu", &[x])?;
     x.contiguous()?.apply_op1(Elementwise(Relu))
@@ -19,10 +27,19 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 
 /// `x tanh(ln(1 + e^x))` of each element (Misra, "Mish", 2019).
 ///
-/// `x`: any shape, `f32` or `f64`.
+/// `x`: any shape, `f32` or `f64`; the shape stays.
 ///
 /// # Errors
 /// If the dtype or device does not fit.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[0f64, 1.], &Device::Cpu)?;
+/// let y = pretext_ops::mish(&x)?.to_vec1::<f64>()?;
+/// assert!(y[0] == 0.0 && (y[1] - 0.865_098).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn mish(x: &Tensor) -> Result<Tensor> {
     check("mish", &[x])?;
     x.contiguous()?.apply_op1(Elementwise(Mish))

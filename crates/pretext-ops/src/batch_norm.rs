@@ -27,13 +27,28 @@ pub struct BatchNormOutput {
 /// Normalises by the batch's own statistics: training.
 ///
 /// * `x`: `[N, C, H, W]`, `f32` or `f64`, with more than one value a channel.
-/// * `weight`, `bias`: `[C]`.
+/// * `weight`, `bias`: `[C]`, of the same dtype.
+/// * `eps`: what is added to the variance, from 0; 1e-5 in PyTorch.
 ///
 /// # Errors
-/// If shapes, dtypes or devices do not fit, or a channel has a single value.
+/// If shapes, dtypes or devices do not fit, `eps` is negative, or a channel has a single value or
+/// none.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[[[[1f64, 3.]]]], &Device::Cpu)?;
+/// let (weight, bias) = (Tensor::new(&[2f64], &Device::Cpu)?, Tensor::new(&[1f64], &Device::Cpu)?);
+/// let out = pretext_ops::batch_norm(&x, &weight, &bias, 0.0)?;
+/// assert_eq!(out.y.flatten_all()?.to_vec1::<f64>()?, [-1., 3.]);
+/// assert_eq!(out.mean.to_vec1::<f64>()?, [2.]);
+/// assert_eq!(out.variance.to_vec1::<f64>()?, [2.]); // unbiased: ((1-2)^2 + (3-2)^2) / (2 - 1)
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {
     let (n, c, h, w) = arguments(x, &[weight, bias])?;
     let count = n * h * w;
+    check_eps(eps)?;
     if count < 2 {
         bail!("batch_norm: {:?} has {count} values a channel; training needs at least 2", x.shape())
     }
@@ -50,10 +65,12 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
 /// Normalises by given statistics: evaluation. They are data; no gradient flows into them.
 ///
 /// * `x`: `[N, C, H, W]`, `f32` or `f64`.
-/// * `weight`, `bias`, `running_mean`, `running_var`: `[C]`.
+/// * `weight`, `bias`, `running_mean`, `running_var`: `[C]`, of the same dtype.
+/// * `eps`: what is added to the variance, from 0; 1e-5 in PyTorch.
+/// * Returns `[N, C, H, W]`.
 ///
 /// # Errors
-/// If shapes, dtypes or devices do not fit.
+/// If shapes, dtypes or devices do not fit, or `eps` is negative.
 pub fn batch_norm_eval(
     x: &Tensor,
     weight: &Tensor,
@@ -63,9 +80,17 @@ pub fn batch_norm_eval(
     eps: f64,
 ) -> Result<Tensor> {
     arguments(x, &[weight, bias, running_mean, running_var])?;
+    check_eps(eps)?;
     let values = |t: &Tensor| t.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>();
     let op = BatchNorm::new(values(running_mean)?, &values(running_var)?, eps, false);
     x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
+}
+
+fn check_eps(eps: f64) -> Result<()> {
+    if !(eps >= 0.0 && eps.is_finite()) {
+        bail!("batch_norm: eps is {eps}, it must be a number from 0")
+    }
+    Ok(())
 }
 
 fn arguments(x: &Tensor, channels: &[&Tensor]) -> Result<(usize, usize, usize, usize)> {

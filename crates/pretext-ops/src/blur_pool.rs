@@ -3,38 +3,46 @@
 use candle_core::{Result, Tensor, bail};
 
 use crate::plane::{self, Plane};
-use crate::values::Float;
+use crate::values::{Float, check_sizes};
 
 /// Blurs each channel with a binomial filter and keeps every `stride`th pixel (Zhang, "Making
 /// Convolutional Networks Shift-Invariant Again", 2019), with reflected borders.
 ///
-/// * `x`: `[N, C, H, W]`, `f32` or `f64`, each side longer than `kernel / 2`.
-/// * `kernel`: the filter's length; its weights are a row of Pascal's triangle, 3 gives 1 2 1.
-/// * Returns `[N, C, ceil(H / stride), ceil(W / stride)]` for odd kernels.
+/// * `x`: `[N, C, H, W]`, `f32` or `f64`.
+/// * `kernel`: the filter's length, 1 to 15; its weights are a row of Pascal's triangle, with sum
+///   1: 3 gives 1/4 1/2 1/4. An even filter reaches one pixel further down and right.
+/// * Returns `[N, C, ceil(H / stride), ceil(W / stride)]`.
+///
+/// Where a side is so short (`kernel / 2` or less) that a reflected pixel would lie beyond the other
+/// border, that border's pixel stands in; PyTorch's reflection padding refuses there.
 ///
 /// # Errors
-/// If a parameter is 0 or a side is too short to reflect.
+/// If the dtype, device or rank does not fit, a side or the stride is 0, or the kernel is out of
+/// range.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[[[[0f32, 4., 8.]]]], &Device::Cpu)?;
+/// let y = pretext_ops::blur_pool2d(&x, 3, 1)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [2., 4., 6.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn blur_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     let (_, _, h, w) = plane::input("blur_pool2d", x)?;
-    if !(1..=15).contains(&kernel) || stride == 0 {
-        bail!("blur_pool2d: the kernel is {kernel} (1 to 15), the stride {stride} (from 1)")
+    if !(1..=LONGEST).contains(&kernel) || stride == 0 {
+        bail!(
+            "blur_pool2d: the kernel is {kernel} (it must be 1 to {LONGEST}), the stride {stride} \
+             (it must not be 0)"
+        )
     }
-    let padding = (kernel - 1) / 2;
-    if h.min(w) <= kernel / 2 {
-        bail!("blur_pool2d: {h} x {w} is too small to reflect {} pixels", kernel / 2)
+    check_sizes("blur_pool2d", &[("stride", stride)])?;
+    if h == 0 || w == 0 {
+        bail!("blur_pool2d: the planes of {:?} are empty", x.shape())
     }
-    let weights = binomial(kernel);
-    plane::apply(
-        x,
-        Blur {
-            weights,
-            kernel,
-            stride,
-            before: padding,
-            after: kernel - 1 - padding,
-            border: Border::Reflect,
-        },
-    )
+    let before = (kernel - 1) / 2;
+    let (after, border) = (kernel - 1 - before, Border::Reflect);
+    plane::apply(x, Blur { weights: binomial(kernel), kernel, stride, before, after, border })
 }
 
 /// The mean of each pixel, the one above, the one to the left and the one between, with repeated
@@ -44,7 +52,7 @@ pub fn blur_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
 /// `x`: `[N, C, H, W]`, `f32` or `f64`; the shape stays.
 ///
 /// # Errors
-/// If a side is 0.
+/// If the dtype, device or rank does not fit, or a side is 0.
 pub fn replicate_blur2d(x: &Tensor) -> Result<Tensor> {
     let (_, _, h, w) = plane::input("replicate_blur2d", x)?;
     if h == 0 || w == 0 {
@@ -98,6 +106,8 @@ impl Blur {
     fn source(&self, i: usize, u: usize, extent: usize) -> usize {
         let at = i as isize * self.stride as isize + u as isize - self.before as isize;
         let last = extent as isize - 1;
+        // The final clamp is all there is to a repeated border, and reflection's way out of a plane
+        // that is shorter than its reach.
         let at = match self.border {
             Border::Reflect if at < 0 => -at,
             Border::Reflect if at > last => 2 * last - at,

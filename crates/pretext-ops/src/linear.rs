@@ -23,20 +23,24 @@ use crate::values::{Float, by_dtype, check, output, slice, with2};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    check("linear", &[x, weight])?;
+    check("linear", &[Some(x), Some(weight), bias].into_iter().flatten().collect::<Vec<_>>())?;
     let (&[_, i], &[o, j]) = (x.dims(), weight.dims()) else {
-        bail!("linear: {:?} and {:?}; wanted [N, I] and [O, I]", x.shape(), weight.shape())
+        bail!(
+            "linear: the input is {:?}, the weight {:?}; they must be [N, I] and [O, I]",
+            x.shape(),
+            weight.shape()
+        )
     };
     if i != j {
         bail!("linear: the input is {:?}, the weight {:?}", x.shape(), weight.shape())
     }
+    if let Some(bias) = bias.filter(|bias| bias.dims() != [o]) {
+        bail!("linear: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
+    }
     let y = x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?;
     match bias {
+        Some(bias) => y.broadcast_add(bias),
         None => Ok(y),
-        Some(bias) if bias.dims() == [o] => y.broadcast_add(bias),
-        Some(bias) => {
-            bail!("linear: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
-        }
     }
 }
 

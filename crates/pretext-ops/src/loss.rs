@@ -15,7 +15,18 @@ use crate::values::{Float, by_dtype, check, output, slice, with1, with2};
 /// * Returns a scalar.
 ///
 /// # Errors
-/// If shapes or dtypes do not fit, the batch is empty, or a class is `K` or more.
+/// If shapes or dtypes do not fit, the batch is empty, `smoothing` is out of range, or a class is
+/// `K` or more.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let logits = Tensor::new(&[[0f64, 3f64.ln()]], &Device::Cpu)?; // probabilities 1/4 and 3/4
+/// let classes = Tensor::new(&[1u32], &Device::Cpu)?;
+/// let loss = pretext_ops::cross_entropy(&logits, &classes, 0.0)?.to_scalar::<f64>()?;
+/// assert!((loss - (4.0f64 / 3.0).ln()).abs() < 1e-12);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn cross_entropy(logits: &Tensor, classes: &Tensor, smoothing: f64) -> Result<Tensor> {
     check("cross_entropy", &[logits])?;
     let &[n, k] = logits.dims() else {
@@ -28,8 +39,11 @@ pub fn cross_entropy(logits: &Tensor, classes: &Tensor, smoothing: f64) -> Resul
             classes.shape()
         )
     }
-    if n == 0 || !(0.0..=1.0).contains(&smoothing) {
-        bail!("cross_entropy: {n} samples, smoothing {smoothing}; wanted some, within 0..=1")
+    if n == 0 {
+        bail!("cross_entropy: the batch is empty, a mean over it is undefined")
+    }
+    if !(0.0..=1.0).contains(&smoothing) {
+        bail!("cross_entropy: the smoothing is {smoothing}, it must be 0 to 1")
     }
     let classes = classes.to_vec1::<u32>()?;
     if let Some(class) = classes.iter().find(|&&class| class as usize >= k) {
@@ -86,7 +100,9 @@ fn cross_entropy_forward<T: Float>(
     let mut loss = 0.0;
     op.each(slice::<T>(logits, layout)?, |row, log| {
         let k = log.len();
-        loss -= (0..k).map(|j| op.target(row, j, k) * log[j]).sum::<f64>();
+        // A class of no weight costs nothing, however impossible (a logit of minus infinity).
+        let terms = (0..k).map(|j| (op.target(row, j, k), log[j])).filter(|(t, _)| *t != 0.0);
+        loss -= terms.map(|(target, log)| target * log).sum::<f64>();
     });
     Ok(output(vec![T::from_f64(loss / op.classes.len() as f64)], ()))
 }
@@ -109,22 +125,40 @@ fn cross_entropy_backward<T: Float>(
 
 /// The mean squared difference, a scalar, as `torch.nn.functional.mse_loss`.
 ///
-/// `prediction`, `target`: `f32` or `f64`, of one shape. The target is data: no gradient flows
-/// into it.
+/// `prediction`, `target`: `f32` or `f64`, of one shape. Gradients flow into both; `detach` a target
+/// that is computed and shall be data.
 ///
 /// # Errors
 /// If shapes, dtypes or devices differ, or there are no elements.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let prediction = Tensor::new(&[1f32, 2.], &Device::Cpu)?;
+/// let target = Tensor::new(&[1f32, 5.], &Device::Cpu)?;
+/// assert_eq!(pretext_ops::mse_loss(&prediction, &target)?.to_scalar::<f32>()?, 4.5);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn mse_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
     difference("mse_loss", prediction, target, Difference::Squared)
 }
 
 /// The mean absolute difference, a scalar, as `torch.nn.functional.l1_loss`.
 ///
-/// `prediction`, `target`: `f32` or `f64`, of one shape. The target is data: no gradient flows
-/// into it.
+/// `prediction`, `target`: `f32` or `f64`, of one shape. Gradients flow into both; `detach` a target
+/// that is computed and shall be data.
 ///
 /// # Errors
 /// If shapes, dtypes or devices differ, or there are no elements.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let prediction = Tensor::new(&[1f32, 2.], &Device::Cpu)?;
+/// let target = Tensor::new(&[1f32, 5.], &Device::Cpu)?;
+/// assert_eq!(pretext_ops::l1_loss(&prediction, &target)?.to_scalar::<f32>()?, 1.5);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn l1_loss(prediction: &Tensor, target: &Tensor) -> Result<Tensor> {
     difference("l1_loss", prediction, target, Difference::Absolute)
 }
@@ -137,7 +171,7 @@ fn difference(op: &str, prediction: &Tensor, target: &Tensor, kind: Difference) 
     if prediction.elem_count() == 0 {
         bail!("{op}: the mean of no elements is undefined")
     }
-    prediction.contiguous()?.apply_op2(&target.detach().contiguous()?, kind)
+    prediction.contiguous()?.apply_op2(&target.contiguous()?, kind)
 }
 
 #[derive(Clone, Copy)]
@@ -199,7 +233,8 @@ impl CustomOp2 for Difference {
             prediction.dtype(),
             slopes(*self, prediction, target, gradient)
         )?;
-        Ok((Some(slope), None))
+        let towards = target.track_op().then(|| slope.neg()).transpose()?;
+        Ok((Some(slope), towards))
     }
 }
 

@@ -3,16 +3,19 @@
 use candle_core::{Result, Tensor, bail};
 
 use crate::plane::{self, Plane};
-use crate::values::Float;
+use crate::values::{Float, check_sizes};
 
 /// The largest value of each window, as `torch.nn.functional.max_pool2d`.
 ///
-/// `x`: `[N, C, H, W]`, `f32` or `f64`. Padding never wins. The gradient goes to the first of
-/// equal values, row by row.
+/// * `x`: `[N, C, H, W]`, `f32` or `f64`.
+/// * `kernel`, `stride`, `padding`: the same in both directions, in pixels.
+/// * Returns `[N, C, (H + 2 padding - kernel) / stride + 1, (W + 2 padding - kernel) / stride + 1]`.
+///
+/// Padding never wins. The gradient goes to the first of equal values, row by row. A NaN wins.
 ///
 /// # Errors
-/// If a size is 0, the padding is more than half the kernel, or the window is larger than the
-/// padded input.
+/// If the dtype, device or rank does not fit, a side, the kernel or the stride is 0, the padding is
+/// more than half the kernel, or the kernel is larger than the padded input.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -45,11 +48,26 @@ impl Default for AvgPool {
 
 /// The mean of each window, as `torch.nn.functional.avg_pool2d`.
 ///
-/// `x`: `[N, C, H, W]`, `f32` or `f64`. What a window has beyond the padded input (`ceil_mode`)
-/// never counts.
+/// * `x`: `[N, C, H, W]`, `f32` or `f64`.
+/// * `kernel`, `stride`, `padding`: the same in both directions, in pixels.
+/// * Returns `[N, C, (H + 2 padding - kernel) / stride + 1, (W + 2 padding - kernel) / stride + 1]`;
+///   with `ceil_mode` the divisions round up, unless a last window would begin beyond the input and
+///   the padding before it.
+///
+/// What a window has beyond the padded input (`ceil_mode`) never counts.
 ///
 /// # Errors
-/// As for [`max_pool2d`].
+/// As for [`max_pool2d`]; with `ceil_mode` the kernel may be larger by less than a stride.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pretext_ops::{AvgPool, avg_pool2d};
+///
+/// let x = Tensor::new(&[[[[1f32, 3., 8.], [1., 3., 8.]]]], &Device::Cpu)?;
+/// let y = avg_pool2d(&x, 2, 2, 0, AvgPool { ceil_mode: true, ..AvgPool::default() })?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [2., 8.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn avg_pool2d(
     x: &Tensor,
     kernel: usize,
@@ -62,10 +80,11 @@ pub fn avg_pool2d(
     plane::apply(x, Average { windows, options })
 }
 
-/// The mean of each plane: `[N, C, H, W]` to `[N, C]`.
+/// The mean of each plane (Lin et al., "Network in Network", 2013): `[N, C, H, W]` to `[N, C]`,
+/// `f32` or `f64`.
 ///
 /// # Errors
-/// If `x` is not `[N, C, H, W]` or its planes are empty.
+/// If the dtype, device or rank does not fit, or the planes are empty.
 pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
     let (_, _, h, w) = plane::input("global_avg_pool2d", x)?;
     if h * w == 0 {
@@ -95,12 +114,15 @@ impl Windows {
         if kernel == 0 || stride == 0 {
             bail!("{op}: the kernel is {kernel}, the stride {stride}; neither may be 0")
         }
-        if padding * 2 > kernel {
+        check_sizes(op, &[("kernel", kernel), ("stride", stride)])?;
+        if padding > kernel / 2 {
             bail!("{op}: the padding {padding} is more than half the kernel {kernel}")
         }
-        if h == 0 || w == 0 || (!ceil && h.min(w) + 2 * padding < kernel) {
+        // As in PyTorch, the first window may reach too far just as the last one may.
+        let beyond = if ceil { stride - 1 } else { 0 };
+        if h == 0 || w == 0 || h.min(w) + 2 * padding + beyond < kernel {
             bail!(
-                "{op}: the window {kernel} is larger than the input {h} x {w} padded by {padding}"
+                "{op}: the kernel {kernel} is larger than the input {h} x {w} padded by {padding}"
             )
         }
         Ok(Self { kernel, stride, padding, ceil })

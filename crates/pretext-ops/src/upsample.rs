@@ -7,10 +7,22 @@ use crate::values::Float;
 
 /// Repeats the nearest pixel, as `torch.nn.functional.interpolate(mode="nearest")`.
 ///
-/// `x`: `[N, C, H, W]`, `f32` or `f64`; returns `[N, C, height, width]`.
+/// `x`: `[N, C, H, W]`, `f32` or `f64`; returns `[N, C, height, width]`. Output row `i` is input
+/// row `floor(i s)`, where the ratio `s = H / height` is rounded to the dtype of `x`: for a few
+/// sizes (2 to 82 is the smallest) that is one row above the exact `floor(i H / height)`, in
+/// PyTorch as here.
 ///
 /// # Errors
-/// If a size is 0.
+/// If the dtype, device or rank does not fit, or a side is 0.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[[[[1f32, 2.]]]], &Device::Cpu)?;
+/// let y = pretext_ops::upsample_nearest2d(&x, 1, 5)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [1., 1., 1., 2., 2.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn upsample_nearest2d(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     check("upsample_nearest2d", x, height, width)?;
     plane::apply(x, Nearest { height, width })
@@ -19,10 +31,20 @@ pub fn upsample_nearest2d(x: &Tensor, height: usize, width: usize) -> Result<Ten
 /// Blends the four nearest pixels, as `torch.nn.functional.interpolate(mode="bilinear",
 /// align_corners=False)`, without antialiasing.
 ///
-/// `x`: `[N, C, H, W]`, `f32` or `f64`; returns `[N, C, height, width]`.
+/// `x`: `[N, C, H, W]`, `f32` or `f64`; returns `[N, C, height, width]`. Output row `i` lies at
+/// input row `(i + 1/2) H / height - 1/2`, within the picture.
 ///
 /// # Errors
-/// If a size is 0.
+/// If the dtype, device or rank does not fit, or a side is 0.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[[[[0f32, 4.]]]], &Device::Cpu)?;
+/// let y = pretext_ops::upsample_bilinear2d(&x, 1, 4)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [0., 1., 3., 4.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn upsample_bilinear2d(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     check("upsample_bilinear2d", x, height, width)?;
     plane::apply(x, Bilinear { height, width })
@@ -42,12 +64,19 @@ struct Nearest {
     width: usize,
 }
 
+/// The input pixel that output pixel `i` repeats, in PyTorch's rounding.
+fn nearest<T: Float>(i: usize, from: usize, to: usize) -> usize {
+    let ratio = T::from_f64(from as f64) / T::from_f64(to as f64);
+    ((T::from_f64(i as f64) * ratio).to_f64() as usize).min(from - 1)
+}
+
 impl Nearest {
-    fn each(&self, (h, w): (usize, usize), mut f: impl FnMut(usize, usize)) {
+    fn each<T: Float>(&self, (h, w): (usize, usize), mut f: impl FnMut(usize, usize)) {
+        let columns: Vec<usize> = (0..self.width).map(|j| nearest::<T>(j, w, self.width)).collect();
         for i in 0..self.height {
-            let y = (i * h / self.height).min(h - 1);
-            for j in 0..self.width {
-                f(i * self.width + j, y * w + (j * w / self.width).min(w - 1));
+            let row = nearest::<T>(i, h, self.height) * w;
+            for (j, column) in columns.iter().enumerate() {
+                f(i * self.width + j, row + column);
             }
         }
     }
@@ -61,11 +90,11 @@ impl Plane for Nearest {
     }
 
     fn forward<T: Float>(&self, input: (usize, usize), x: &[T], y: &mut [T]) {
-        self.each(input, |to, from| y[to] = x[from]);
+        self.each::<T>(input, |to, from| y[to] = x[from]);
     }
 
     fn backward<T: Float>(&self, input: (usize, usize), _: &[T], dy: &[T], dx: &mut [T]) {
-        self.each(input, |to, from| dx[from] += dy[to]);
+        self.each::<T>(input, |to, from| dx[from] += dy[to]);
     }
 }
 

@@ -88,6 +88,27 @@ pub(crate) fn check(op: &str, tensors: &[&Tensor]) -> Result<()> {
     Ok(())
 }
 
+/// The number of elements of an output. A slip in a size (a padding of 2^40, say) is an error that
+/// names it and neither an overflow nor a failed allocation.
+pub(crate) fn elements(op: &str, dims: &[usize]) -> Result<usize> {
+    let count = dims.iter().try_fold(1_usize, |count, &dim| count.checked_mul(dim));
+    match count.filter(|&count| count <= isize::MAX as usize / size_of::<f64>()) {
+        Some(count) => Ok(count),
+        None => bail!("{op}: an output of {dims:?} is too large for any memory"),
+    }
+}
+
+/// Refuses window parameters so large that sums and products of two of them might overflow.
+pub(crate) fn check_sizes(op: &str, sizes: &[(&str, usize)]) -> Result<()> {
+    match sizes.iter().find(|(_, size)| *size > MAX_SIZE) {
+        Some((name, size)) => bail!("{op}: the {name} is {size}, more than {MAX_SIZE}"),
+        None => Ok(()),
+    }
+}
+
+/// Far beyond any picture, and safe to multiply.
+const MAX_SIZE: usize = 1 << 24;
+
 /// The four dimensions `[N, C, H, W]` of a tensor.
 pub(crate) fn nchw(op: &str, x: &Tensor) -> Result<(usize, usize, usize, usize)> {
     match x.dims() {

@@ -36,14 +36,14 @@ fn meeting(geometry: &Geometry, v: usize) -> (Range<usize>, usize) {
     (first..past, (first * stride + v).saturating_sub(padding))
 }
 
-/// Calls `f(row, at, input)` for each stretch of columns that lies inside the input: `row` and
-/// `at` are its place in the column matrix, `input` is where it starts in `x`, and its length
-/// comes with it.
+/// Calls `f(row, at, inside, start)` for each stretch of the column matrix that one output row
+/// fills: columns `at` of row `row`. Of these, `inside` reads the input from `start` on; the rest,
+/// or all if there is no `start`, reads padding.
 fn stretches(
     geometry: &Geometry,
     channels: Range<usize>,
     tile: &Tile,
-    mut f: impl FnMut(usize, Range<usize>, Option<(usize, usize)>),
+    mut f: impl FnMut(usize, Range<usize>, Range<usize>, Option<usize>),
 ) {
     let Geometry { c, h, w, kernel: (kh, kw), stride, padding, out: (_, wo), .. } = *geometry;
     for (block, channel) in channels.enumerate() {
@@ -54,11 +54,11 @@ fn stretches(
                 for picture in 0..tile.pictures {
                     for (i, y) in tile.rows.clone().enumerate() {
                         let at = picture * tile.columns_each(geometry) + i * wo;
-                        let source = (y * stride + u).checked_sub(padding).filter(|&y| y < h);
-                        let source = source
-                            .filter(|_| !inside.is_empty())
-                            .map(|y| (((picture * c + channel) * h + y) * w + start, inside.start));
-                        f(row, at..at + wo, source.map(|(from, _)| (from, inside.len())));
+                        let source = (y * stride + u)
+                            .checked_sub(padding)
+                            .filter(|&y| y < h && !inside.is_empty())
+                            .map(|y| ((picture * c + channel) * h + y) * w + start);
+                        f(row, at..at + wo, inside.clone(), source);
                     }
                 }
             }
@@ -75,18 +75,16 @@ pub(super) fn im2col<T: Float>(
     columns: &mut [T],
 ) {
     let width = tile.columns(geometry);
-    let (kw, stride) = (geometry.kernel.1, geometry.stride);
-    stretches(geometry, channels, tile, |row, at, source| {
+    stretches(geometry, channels, tile, |row, at, inside, start| {
         let out = &mut columns[row * width..][at];
-        let Some((from, count)) = source else { return out.fill(T::zero()) };
-        let first = meeting(geometry, row % kw).0.start;
-        out[..first].fill(T::zero());
-        out[first + count..].fill(T::zero());
-        let out = &mut out[first..first + count];
-        if stride == 1 {
-            out.copy_from_slice(&x[from..from + count]);
+        let Some(start) = start else { return out.fill(T::zero()) };
+        out[..inside.start].fill(T::zero());
+        out[inside.end..].fill(T::zero());
+        let out = &mut out[inside];
+        if geometry.stride == 1 {
+            out.copy_from_slice(&x[start..start + out.len()]);
         } else {
-            for (out, x) in out.iter_mut().zip(x[from..].iter().step_by(stride)) {
+            for (out, x) in out.iter_mut().zip(x[start..].iter().step_by(geometry.stride)) {
                 *out = *x;
             }
         }
@@ -103,17 +101,15 @@ pub(super) fn col2im<T: Float>(
     dx: &mut [T],
 ) {
     let width = tile.columns(geometry);
-    let (kw, stride) = (geometry.kernel.1, geometry.stride);
-    stretches(geometry, channels, tile, |row, at, source| {
-        let Some((from, count)) = source else { return };
-        let first = meeting(geometry, row % kw).0.start;
-        let columns = &columns[row * width..][at][first..first + count];
-        if stride == 1 {
-            for (dx, column) in dx[from..from + count].iter_mut().zip(columns) {
+    stretches(geometry, channels, tile, |row, at, inside, start| {
+        let Some(start) = start else { return };
+        let columns = &columns[row * width..][at][inside];
+        if geometry.stride == 1 {
+            for (dx, column) in dx[start..start + columns.len()].iter_mut().zip(columns) {
                 *dx += *column;
             }
         } else {
-            for (dx, column) in dx[from..].iter_mut().step_by(stride).zip(columns) {
+            for (dx, column) in dx[start..].iter_mut().step_by(geometry.stride).zip(columns) {
                 *dx += *column;
             }
         }

@@ -12,7 +12,7 @@ mod cpu;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use crate::values::{by_dtype, check, nchw};
+use crate::values::{Float, by_dtype, check, check_sizes, elements, nchw, output, slice, with2};
 
 /// Convolves each picture of a batch.
 ///
@@ -43,13 +43,16 @@ pub fn conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
+    check("conv2d", &[Some(x), Some(weight), bias].into_iter().flatten().collect::<Vec<_>>())?;
     let geometry = Geometry::new(x, weight, stride, padding)?;
-    let y = x.contiguous()?.apply_op2(&weight.contiguous()?, Conv2d { geometry })?;
-    let Some(bias) = bias else { return Ok(y) };
-    if bias.dims() != [geometry.o] {
+    if let Some(bias) = bias.filter(|bias| bias.dims() != [geometry.o]) {
         bail!("conv2d: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
     }
-    y.broadcast_add(&bias.reshape((1, geometry.o, 1, 1))?)
+    let y = x.contiguous()?.apply_op2(&weight.contiguous()?, Conv2d { geometry })?;
+    match bias {
+        Some(bias) => y.broadcast_add(&bias.reshape((1, geometry.o, 1, 1))?),
+        None => Ok(y),
+    }
 }
 
 /// All sizes of one convolution.
@@ -73,7 +76,7 @@ struct Geometry {
 
 impl Geometry {
     fn new(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Self> {
-        check("conv2d", &[x, weight])?;
+        check_sizes("conv2d", &[("stride", stride), ("padding", padding)])?;
         let (n, c, h, w) = nchw("conv2d", x)?;
         let &[o, channels, kh, kw] = weight.dims() else {
             bail!("conv2d: the weight is {:?}, it must be [O, C, K, L]", weight.shape())
@@ -94,6 +97,7 @@ impl Geometry {
             )
         }
         let out = ((h + 2 * padding - kh) / stride + 1, (w + 2 * padding - kw) / stride + 1);
+        elements("conv2d", &[n, o, out.0, out.1])?;
         Ok(Self { n, c, h, w, o, kernel: (kh, kw), stride, padding, out })
     }
 
@@ -147,18 +151,18 @@ impl CustomOp2 for Conv2d {
 
 type Argument<'a> = (&'a CpuStorage, &'a Layout);
 
-fn forward<T: crate::values::Float>(
+fn forward<T: Float>(
     geometry: &Geometry,
     ((x, x_layout), (weight, weight_layout)): (Argument<'_>, Argument<'_>),
 ) -> Result<(CpuStorage, Shape)> {
-    let x = crate::values::slice::<T>(x, x_layout)?;
-    let weight = crate::values::slice::<T>(weight, weight_layout)?;
+    let x = slice::<T>(x, x_layout)?;
+    let weight = slice::<T>(weight, weight_layout)?;
     let y = cpu::forward(geometry, x, weight);
     let Geometry { n, o, out: (height, width), .. } = *geometry;
-    Ok(crate::values::output(y, (n, o, height, width)))
+    Ok(output(y, (n, o, height, width)))
 }
 
-fn backward<T: crate::values::Float>(
+fn backward<T: Float>(
     geometry: &Geometry,
     x: &Tensor,
     weight: &Tensor,
@@ -166,14 +170,11 @@ fn backward<T: crate::values::Float>(
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     // The pictures themselves need no gradient, which saves a third of the first layer's work.
     let dx = x.track_op().then(|| {
-        let dx = crate::values::with2::<T, _>(weight, dy, |weight, dy| {
-            cpu::input_gradient(geometry, weight, dy)
-        })?;
+        let dx = with2::<T, _>(weight, dy, |weight, dy| cpu::input_gradient(geometry, weight, dy))?;
         Tensor::from_vec(dx, x.shape(), x.device())
     });
     let dw = weight.track_op().then(|| {
-        let dw =
-            crate::values::with2::<T, _>(x, dy, |x, dy| cpu::weight_gradient(geometry, x, dy))?;
+        let dw = with2::<T, _>(x, dy, |x, dy| cpu::weight_gradient(geometry, x, dy))?;
         Tensor::from_vec(dw, weight.shape(), weight.device())
     });
     Ok((dx.transpose()?, dw.transpose()?))
