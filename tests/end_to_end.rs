@@ -285,15 +285,22 @@ fn damaged_pictures_are_named_counted_and_left_out() {
     let data = data(folder.path());
     fs::write(data.join("train/bars/broken.jpg"), b"not a picture").unwrap();
     let out = folder.path().join("out");
-    let output = pretext(&finetune(&data, &out, &["--init", "random", "--epochs", "1"]));
+    let output = pretext(&finetune(&data, &out, &["--init", "random", "--epochs", "4"]));
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{errors}");
     assert!(errors.contains("bars/broken.jpg") && errors.contains("left out"), "{errors}");
-    assert_eq!(record(&out)["epochs"][0]["damaged"], 1);
+    // The last, incomplete batch of an epoch is not trained on, and the broken picture may be in it.
+    let epochs = record(&out)["epochs"].as_array().unwrap().clone();
+    let damaged: Vec<u64> = epochs.iter().map(|epoch| epoch["damaged"].as_u64().unwrap()).collect();
+    assert!(damaged.contains(&1) && damaged.iter().all(|&count| count <= 1), "{damaged:?}");
 
     let strict = folder.path().join("strict");
-    let args = finetune(&data, &strict, &["--init", "random", "--epochs", "1", "--strict"]);
-    refused(&args, &["broken.jpg"]);
+    let args = finetune(&data, &strict, &["--init", "random", "--epochs", "4", "--strict"]);
+    let output = pretext(&args);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.lines().last().unwrap().contains("broken.jpg"), "{errors}");
+    assert!(!strict.join("record.json").exists());
 }
 
 #[test]
@@ -309,8 +316,14 @@ fn mistakes_are_one_line() {
     refused(&finetune(&empty, &out, &random), &["empty"]);
     refused(&pretrain(&data.join("train/bars/0.png"), &out, &[]), &["0.png"]);
     refused(&pretrain(&data, &data.join("train/bars/0.png"), &[]), &["0.png", "--out"]);
-    refused(&pretrain(&data, &out, &["--size", "4"]), &["--size"]);
-    refused(&pretrain(&data, &out, &["--batch-size", "1"]), &["--batch-size"]);
+    let line = ["pretrain", "--data", text(&data), "--out", text(&out)];
+    refused(&[&line[..], &["--size", "4"]].concat(), &["--size"]);
+    refused(&[&line[..], &["--batch-size", "1"]].concat(), &["--batch-size"]);
+    refused(
+        &[&line[..], &["--task", "jigsav"]].concat(),
+        &["--task", "jigsav", "jigsaw", "--help"],
+    );
+    refused(&["finetune", "--data", text(&data)], &["--init", "--out"]);
     refused(&pretrain(&data, &out, &["--regions", "9..5"]), &["--regions"]);
     refused(
         &finetune(&data, &out, &["--init", text(&path("no.safetensors"))]),

@@ -29,6 +29,16 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if users { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
+/// Prints a mistake in the flags as one line, where clap would print a paragraph.
+#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let told = text.split("\n\n").take_while(|paragraph| !paragraph.starts_with("Usage:"));
+    let lines = told.flat_map(str::lines).map(str::trim).collect::<Vec<_>>();
+    eprintln!("{}; --help lists the flags", lines.join(" "));
+    ExitCode::from(2)
+}
+
 /// Prints a warning as one line.
 #[expect(clippy::print_stderr, reason = "the one place where warnings are printed")]
 pub(crate) fn warn(line: &str) {

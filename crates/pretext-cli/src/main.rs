@@ -10,7 +10,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let args = args::Args::parse();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => return failure::usage(&error),
+        Err(help) => help.exit(),
+    };
     match commands::run(args.command) {
         Ok(code) => code,
         Err(error) => failure::report(&error),

@@ -173,7 +173,7 @@ fn train(
         seed: common.seed,
         pretrained_on: vec!["train".into()],
         fingerprint: run::fingerprint(data),
-        initial_weights: Box::new(progress.initial_weights.clone()),
+        initial_weights: Box::new(progress.initial_weights.anywhere()),
     };
     let path = out.join(CLASSIFIER);
     saved::write_classifier(&path, &parameters.tensors(), recipe, data.classes(), &provenance)?;

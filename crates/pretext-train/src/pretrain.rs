@@ -134,7 +134,7 @@ fn train(
         seed: common.seed,
         pretrained_on: splits.clone(),
         fingerprint: run::fingerprint(data),
-        initial_weights: Box::new(progress.initial_weights.clone()),
+        initial_weights: Box::new(progress.initial_weights.anywhere()),
     };
     saved::write_encoder(&out.join(ENCODER), &network.encoder_tensors(), recipe, &provenance)?;
     saved::write_pretext(&out.join(NETWORK), &parameters.tensors(), recipe, &provenance)?;

@@ -136,13 +136,27 @@ pub enum InitialWeights {
     },
     /// Read from a file, as far as the file goes; the rest drawn from the seed's stream.
     File {
-        /// The file as it was named.
-        path: String,
+        /// The file as it was named; left out of files of weights, for equal weights are equal
+        /// files wherever they were made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
         /// SHA-256 of the file.
         sha256: String,
         /// How the file came to be, where it says so.
         pretrained: Option<Pretrained>,
     },
+}
+
+impl InitialWeights {
+    /// The same without a path.
+    pub(crate) fn anywhere(&self) -> Self {
+        match self {
+            Self::File { sha256, pretrained, .. } => {
+                Self::File { path: None, sha256: sha256.clone(), pretrained: pretrained.clone() }
+            }
+            random @ Self::Random { .. } => random.clone(),
+        }
+    }
 }
 
 /// How an encoder file came to be; written into the file.

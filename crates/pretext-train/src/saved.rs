@@ -161,7 +161,7 @@ impl WeightFile {
     /// The initial weights that fine-tuning from this file begins with.
     pub(crate) fn initial_weights(&self) -> Result<InitialWeights> {
         Ok(InitialWeights::File {
-            path: self.path.display().to_string(),
+            path: Some(self.path.display().to_string()),
             sha256: files::sha256_of_file(&self.path)?,
             pretrained: self.provenance(),
         })

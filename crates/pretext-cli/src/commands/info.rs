@@ -88,11 +88,10 @@ fn history(pretrained: &Pretrained) -> String {
 fn origin(weights: &InitialWeights) -> String {
     match weights {
         InitialWeights::Random { seed, .. } => format!("random weights of seed {seed}"),
-        InitialWeights::File { path, pretrained: Some(pretrained), .. } => {
-            format!("{path} ({})", history(pretrained))
-        }
-        InitialWeights::File { path, pretrained: None, .. } => {
-            format!("{path} (which says nothing of its origin)")
+        InitialWeights::File { path, sha256, pretrained } => {
+            let file = path.clone().unwrap_or_else(|| format!("a file of SHA-256 {sha256:.12}…"));
+            let history = pretrained.as_ref().map(history);
+            format!("{file} ({})", history.as_deref().unwrap_or("which says nothing of its origin"))
         }
     }
 }
