@@ -3,9 +3,10 @@
 //! # Specification
 //!
 //! Nothing outside of the rectangle bleeds in. Each output pixel is the mean of the input pixels
-//! around its centre, weighted by a triangle that is as wide as two input pixels, or as two output
-//! pixels where the image shrinks (PIL's and torchvision's antialiased bilinear filter). Rows
-//! first, then columns; the values between are rounded to bytes, as PIL's are.
+//! around its centre, weighted in each direction by a triangle that is as wide as two input pixels,
+//! or as two output pixels where the image shrinks: the antialiased bilinear filter of PIL and
+//! torchvision. Only the result is rounded to bytes, halves up. PIL rounds between its two passes
+//! too, and its versions differ in which comes first: this is within one level of all of them.
 
 use crate::{Image, Rect, Size};
 
@@ -18,7 +19,7 @@ pub(super) fn resample(image: &Image, crop: Rect, size: Size, part: Rect) -> Ima
     let top = rows.first().map_or(0, |window| window.first);
     let bottom = rows.last().map_or(0, |window| window.first + window.weights.len());
     let strip = Rect { y: crop.y + top as u32, height: (bottom - top) as u32, ..crop };
-    down(&across(image, strip, &columns), top, &rows)
+    down(&across(image, strip, &columns), top, &rows, part.width)
 }
 
 /// What one output pixel is made of: input pixels from `first` on, by their weights.
@@ -42,37 +43,35 @@ fn windows(from: u32, to: u32, wanted: std::ops::Range<u32>) -> Vec<Window> {
         .collect()
 }
 
-fn across(image: &Image, strip: Rect, columns: &[Window]) -> Image {
-    let size = Size { width: columns.len() as u32, height: strip.height };
-    let mut out = Image::filled(size, [0; 3]);
-    for (out, y) in out.pixels_mut().chunks_exact_mut(3 * columns.len()).zip(strip.y..) {
+/// The first pass: `[strip's height, columns, 3]`, not rounded.
+fn across(image: &Image, strip: Rect, columns: &[Window]) -> Vec<[f32; 3]> {
+    let mut out = Vec::with_capacity(columns.len() * strip.height as usize);
+    for y in strip.y..strip.y + strip.height {
         let (pixels, _) = image.row(strip, y).as_chunks::<3>();
-        let (out, _) = out.as_chunks_mut::<3>();
-        for (out, window) in out.iter_mut().zip(columns) {
-            let mut sum = [0.5_f32; 3];
+        out.extend(columns.iter().map(|window| {
+            let mut sum = [0.0; 3];
             for (pixel, weight) in pixels[window.first..].iter().zip(&window.weights) {
                 for (sum, &value) in sum.iter_mut().zip(pixel) {
                     *sum += weight * f32::from(value);
                 }
             }
-            *out = sum.map(|value| value as u8);
-        }
+            sum
+        }));
     }
     out
 }
 
-/// The second pass, over an image that begins with row `top`.
-fn down(image: &Image, top: usize, rows: &[Window]) -> Image {
-    let width = image.size().width;
-    let row = 3 * width as usize;
+/// The second pass, over lines of which the first is row `top`.
+fn down(lines: &[[f32; 3]], top: usize, rows: &[Window], width: u32) -> Image {
+    let line = 3 * width as usize;
     let mut out = Image::filled(Size { width, height: rows.len() as u32 }, [0; 3]);
-    let mut sums = vec![0.0_f32; row];
-    for (out, window) in out.pixels_mut().chunks_exact_mut(row).zip(rows) {
+    let mut sums = vec![0.0_f32; line];
+    for (out, window) in out.pixels_mut().chunks_exact_mut(line).zip(rows) {
         sums.fill(0.5);
-        let inputs = image.pixels()[(window.first - top) * row..].chunks_exact(row);
+        let inputs = lines.as_flattened()[(window.first - top) * line..].chunks_exact(line);
         for (values, weight) in inputs.zip(&window.weights) {
-            for (sum, &value) in sums.iter_mut().zip(values) {
-                *sum += weight * f32::from(value);
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += weight * value;
             }
         }
         for (out, sum) in out.iter_mut().zip(&sums) {
