@@ -1,9 +1,22 @@
-//! Mixup: blend each sample of a batch with another, labels too (Zhang et al., 2018).
+//! Mixup: blend each sample of a batch with another, labels too.
 
 use rand::seq::SliceRandom as _;
 use rand::{Rng, RngExt as _};
 
-/// Blends samples with `lambda` from Beta(alpha, alpha).
+/// Blends each sample of a batch with another, by a `lambda` from Beta(alpha, alpha) (Zhang et al.,
+/// "mixup: Beyond Empirical Risk Minimization", 2018).
+///
+#[cfg_attr(doc, doc = include_str!("../docs/Mixup.md"))]
+///
+/// ```
+/// use pretext_augment::Mixup;
+/// use rand::{SeedableRng, rngs::StdRng};
+///
+/// let mix = Mixup { alpha: 0.4 }.sample(2, &mut StdRng::seed_from_u64(0));
+/// let mut images = [vec![0.0, 0.0], vec![1.0, 1.0]]; // any numbers of samples, labels too
+/// mix.apply(&mut images);
+/// assert!(images[0][0] <= 0.5 && images[1][0] >= 0.5);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mixup {
     /// The larger, the stronger; fastai's default is 0.4. 0 and below do not mix.

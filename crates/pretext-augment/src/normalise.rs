@@ -5,6 +5,8 @@ use crate::{Image, Size};
 /// Brings each channel to zero mean and unit deviation: `(byte / 255 - mean) / std`, in this order
 /// and in `f32`, so that the numbers are those of torchvision's `ToTensor` and `Normalize` and of
 /// fastai, bit for bit.
+///
+#[cfg_attr(doc, doc = include_str!("../docs/Normalise.md"))]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalise {
     /// Mean of red, green and blue, within `0..=1`.

@@ -121,6 +121,12 @@ fn draw(of: &str, size: Size, rng: &mut StdRng) -> Option<Rect> {
     }
 }
 
+/// Share of the picture's area, width over height, and the centre.
+fn measures(rect: Rect, size: Size) -> [f64; 4] {
+    let [x, y, width, height] = [rect.x, rect.y, rect.width, rect.height].map(f64::from);
+    [width * height / size.area() as f64, width / height, x + width / 2.0, y + height / 2.0]
+}
+
 #[test]
 fn rectangles_have_the_same_distribution() {
     const DRAWS: usize = 10_000;
@@ -133,14 +139,8 @@ fn rectangles_have_the_same_distribution() {
         let mut rng = StdRng::seed_from_u64(11);
         let rects: Vec<Rect> =
             (0..DRAWS).map(|_| draw(of, size, &mut rng).expect("a rectangle fits")).collect();
-        let measures: [(&str, fn(&Rect, Size) -> f64); 4] = [
-            ("area", |r, size| r.size().area() as f64 / size.area() as f64),
-            ("ratio", |r, _| f64::from(r.width) / f64::from(r.height)),
-            ("x", |r, _| f64::from(r.x) + f64::from(r.width) / 2.0),
-            ("y", |r, _| f64::from(r.y) + f64::from(r.height) / 2.0),
-        ];
-        for (name, measure) in measures {
-            let values: Vec<f64> = rects.iter().map(|rect| measure(rect, size)).collect();
+        for (i, name) in ["area", "ratio", "x", "y"].into_iter().enumerate() {
+            let values: Vec<f64> = rects.iter().map(|&rect| measures(rect, size)[i]).collect();
             let share = |least: f64| {
                 values.iter().filter(|&&value| value < least).count() as f64 / DRAWS as f64
             };
@@ -164,14 +164,8 @@ fn what_fits_nowhere_falls_back_to_the_same_rectangle() {
         let (of, size) = (want["of"].as_str().unwrap(), size_of(&want["size"]));
         if want["fallback"].as_f64() == Some(1.0) {
             let rect = draw(of, size, &mut StdRng::seed_from_u64(0)).unwrap();
-            let middle = [
-                f64::from(rect.x) + f64::from(rect.width) / 2.0,
-                f64::from(rect.y) + f64::from(rect.height) / 2.0,
-                f64::from(rect.width) / f64::from(rect.height),
-            ];
-            let quantiles = &want["quantiles"];
-            for (name, got) in ["x", "y", "ratio"].into_iter().zip(middle) {
-                let want = quantiles[name][0].as_f64().unwrap();
+            for (name, got) in ["area", "ratio", "x", "y"].into_iter().zip(measures(rect, size)) {
+                let want = want["quantiles"][name][0].as_f64().unwrap();
                 assert!((got - want).abs() < 1e-5, "{of}, {size:?}: {rect:?}, {name} {want}");
             }
             seen += 1;

@@ -12,6 +12,8 @@ use crate::{Op, Plan, Size, Transform};
 /// Changes brightness, contrast, saturation and hue, in random order, as torchvision's
 /// `ColorJitter`.
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/ColourJitter.md"))]
+///
 /// ```
 /// use pretext_augment::{ColourJitter, Image, Size, Transform};
 /// use rand::{SeedableRng, rngs::StdRng};

@@ -8,6 +8,8 @@ use crate::{Op, Plan, Size, Transform};
 /// Turns the whole picture grey: what a network that learns to colourise is shown (Zhang et al.,
 /// "Colorful Image Colorization", 2016).
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/Colourise.md"))]
+///
 /// ```
 /// use pretext_augment::{Colourise, Image, Size, Transform};
 /// use rand::{SeedableRng, rngs::StdRng};

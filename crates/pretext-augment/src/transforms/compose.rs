@@ -7,6 +7,8 @@ use crate::{Plan, Size, Transform};
 
 /// Several transforms, one after the other.
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/Compose.md"))]
+///
 /// ```
 /// use pretext_augment::{Compose, HorizontalFlip, Image, RandomResizedCrop, Size, Transform};
 /// use rand::{SeedableRng, rngs::StdRng};
@@ -41,6 +43,18 @@ impl Transform for Compose {
 }
 
 /// One of several transforms, each with equal probability; with none, nothing happens.
+///
+#[cfg_attr(doc, doc = include_str!("../../docs/OneOf.md"))]
+///
+/// ```
+/// use pretext_augment::{Colourise, CutOut, Image, OneOf, Plan, Size, Transform};
+/// use rand::{SeedableRng, rngs::StdRng};
+///
+/// let one_of = OneOf::new(vec![Box::new(Colourise), Box::new(CutOut::default())]);
+/// let mut rng = StdRng::seed_from_u64(0);
+/// assert_eq!(one_of.sample(Size::square(64), &mut rng).0.len(), 1);
+/// assert_eq!(OneOf::new(vec![]).sample(Size::square(64), &mut rng), Plan::nothing());
+/// ```
 pub struct OneOf(Vec<Box<dyn Transform>>);
 
 impl OneOf {
@@ -59,6 +73,19 @@ impl Transform for OneOf {
 }
 
 /// A transform that happens with probability `p`.
+///
+#[cfg_attr(doc, doc = include_str!("../../docs/Probability.md"))]
+///
+/// ```
+/// use pretext_augment::{GaussianBlur, Probability, Size, Transform};
+/// use rand::{SeedableRng, rngs::StdRng};
+///
+/// // SimCLR's blur (Chen et al., 2020).
+/// let blur = Probability { p: 0.5, transform: GaussianBlur::new(23, 0.1..=2.0) };
+/// let mut rng = StdRng::seed_from_u64(0);
+/// let happened = (0..1000).filter(|_| !blur.sample(Size::square(8), &mut rng).0.is_empty());
+/// assert!((450..550).contains(&happened.count()));
+/// ```
 pub struct Probability<T> {
     /// The probability, `0..=1`.
     pub p: f32,

@@ -11,6 +11,8 @@ use crate::{Op, Plan, Rect, Size, Transform};
 
 /// Corrupts one patch in one of four ways; the label says which.
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/Corruption.md"))]
+///
 /// Shuffled pixels never all end where they began, and swapped patches never overlap, unless the
 /// patch, or the image, has one pixel alone.
 ///

@@ -10,6 +10,8 @@ use crate::{Op, Plan, Side, Size, Transform};
 
 /// Fills several random rectangles with one colour (DeVries and Taylor, "Cutout", 2017).
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/CutOut.md"))]
+///
 /// The defaults are those of Varty's in-painting entry for Image网 (2020): 5 to 9 rectangles,
 /// centres anywhere, sides in proportion to 5 to 49 px of 128, clipped at the border, black.
 ///

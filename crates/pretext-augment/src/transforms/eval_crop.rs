@@ -7,6 +7,8 @@ use crate::{Op, Plan, Rect, Size, Transform};
 
 /// Shrinks or grows a picture and takes the centre.
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/EvalCrop.md"))]
+///
 /// ```
 /// use pretext_augment::{EvalCrop, Image, Size, Transform};
 /// use rand::{SeedableRng, rngs::StdRng};

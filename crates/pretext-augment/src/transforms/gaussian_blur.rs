@@ -10,6 +10,8 @@ use crate::{Op, Plan, Size, Transform};
 
 /// Blurs an image, as torchvision's `GaussianBlur`.
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/GaussianBlur.md"))]
+///
 /// ```
 /// use pretext_augment::{GaussianBlur, Image, Size, Transform};
 /// use rand::{SeedableRng, rngs::StdRng};

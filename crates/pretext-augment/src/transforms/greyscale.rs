@@ -8,6 +8,8 @@ use crate::{Op, Plan, Size, Transform};
 
 /// Turns an image grey with probability `p`; it keeps three channels, all alike.
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/Greyscale.md"))]
+///
 /// ```
 /// use pretext_augment::{Greyscale, Image, Size, Transform};
 /// use rand::{SeedableRng, rngs::StdRng};

@@ -8,6 +8,8 @@ use crate::{Op, Plan, Size, Transform};
 
 /// Mirrors left and right with probability `p`.
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/HorizontalFlip.md"))]
+///
 /// ```
 /// use pretext_augment::{HorizontalFlip, Image, Size, Transform};
 /// use rand::{SeedableRng, rngs::StdRng};

@@ -10,6 +10,8 @@ use crate::{Error, Op, Plan, Size, Transform};
 /// set (Noroozi and Favaro, "Unsupervised Learning of Visual Representations by Solving Jigsaw
 /// Puzzles", 2016).
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/Jigsaw.md"))]
+///
 /// The set begins with the order that nothing was done by and goes on greedily with the order that
 /// is farthest (in places that differ) from all before, the first in lexical order among equals. It
 /// depends on `tiles` and `permutations` alone.

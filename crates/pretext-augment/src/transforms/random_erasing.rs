@@ -11,6 +11,8 @@ use crate::{Op, Plan, Rect, Size, Transform};
 /// Erases one random rectangle now and then (Zhong et al., "Random Erasing Data Augmentation",
 /// 2020), as torchvision's `RandomErasing`.
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/RandomErasing.md"))]
+///
 /// ```
 /// use pretext_augment::{Image, RandomErasing, Size, Transform};
 /// use rand::{SeedableRng, rngs::StdRng};
@@ -30,6 +32,8 @@ pub struct RandomErasing {
     /// Its height over its width, drawn evenly in the logarithm.
     pub ratio: RangeInclusive<f32>,
     /// What it is filled with; `None` is noise.
+    ///
+    #[cfg_attr(doc, doc = include_str!("../../docs/RandomErasing-noise.md"))]
     pub colour: Option<[u8; 3]>,
 }
 

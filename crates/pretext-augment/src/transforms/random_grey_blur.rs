@@ -12,6 +12,8 @@ use crate::{Op, Plan, Side, Size, Transform};
 /// Blurs several random rectangles and turns them grey (Whitaker, "Self-supervised learning with
 /// Image网", 2020). Undoing it is in-painting and colourisation in one.
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/RandomGreyBlur.md"))]
+///
 /// Pixels outside of the rectangles keep their exact values. The article does not give the
 /// rectangles' or the blur's parameters: the defaults are the rectangles of [`crate::CutOut`] and
 /// standard deviations of 2 to 6 px, one for each rectangle.
@@ -32,6 +34,8 @@ pub struct RandomGreyBlur {
     /// Their sides.
     pub side: Side,
     /// Standard deviations of the blur in pixels; `None` turns grey only.
+    ///
+    #[cfg_attr(doc, doc = include_str!("../../docs/RandomGreyBlur-blur-off.md"))]
     pub blur: Option<RangeInclusive<f32>>,
 }
 

@@ -11,6 +11,8 @@ use crate::{Op, Plan, Rect, Size, Transform};
 /// Cuts out a random part and brings it to `size` (Szegedy et al., "Going Deeper with
 /// Convolutions", 2015).
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/RandomResizedCrop.md"))]
+///
 /// Area and ratio are drawn up to ten times until the part fits; then a central part is taken.
 ///
 /// ```
@@ -55,6 +57,8 @@ impl RandomResizedCrop {
     }
 
     /// fastai's image recipes: at least 0.35 of the area.
+    ///
+    #[cfg_attr(doc, doc = include_str!("../../docs/RandomResizedCrop-fastai.md"))]
     pub fn fastai(side: u32) -> Self {
         Self { scale: 0.35..=1.0, fallback: Fallback::Fastai, ..Self::torchvision(side) }
     }

@@ -8,6 +8,8 @@ use crate::{Op, Plan, Size, Transform};
 
 /// Inverts values from `threshold` on with probability `p`, as torchvision's `RandomSolarize`.
 ///
+#[cfg_attr(doc, doc = include_str!("../../docs/RandomSolarise.md"))]
+///
 /// ```
 /// use pretext_augment::{Image, RandomSolarise, Size, Transform};
 /// use rand::{SeedableRng, rngs::StdRng};
