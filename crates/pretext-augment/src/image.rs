@@ -17,6 +17,13 @@ impl Size {
         Self { width: side, height: side }
     }
 
+    /// No image has a side of 0: here it counts as 1.
+    pub(crate) const fn of_an_image(self) -> Self {
+        let width = if self.width == 0 { 1 } else { self.width };
+        let height = if self.height == 0 { 1 } else { self.height };
+        Self { width, height }
+    }
+
     /// The number of pixels.
     pub const fn area(self) -> u64 {
         self.width as u64 * self.height as u64
@@ -108,7 +115,7 @@ impl Image {
 
     /// An image of one colour; a side of 0 counts as 1.
     pub fn filled(size: Size, colour: [u8; 3]) -> Self {
-        let size = Size { width: size.width.max(1), height: size.height.max(1) };
+        let size = size.of_an_image();
         Self { size, pixels: colour.repeat(size.area() as usize) }
     }
 

@@ -1,4 +1,30 @@
-#![doc = include_str!("../README.md")]
+//! Image augmentations for self-supervised learning: chance first, pixels second.
+//!
+//! A [`Transform`] turns a size and a random stream into a [`Plan`], and a plan turns pixels into
+//! pixels. All chance is in the first half, all pixels are in the second.
+//!
+//! ```
+//! use pretext_augment::{Image, Normalise, RandomGreyBlur, Size, Transform};
+//! use rand::{SeedableRng, rngs::StdRng};
+//!
+//! let image = Image::new(Size { width: 64, height: 48 }, vec![127; 3 * 64 * 48])?;
+//! let plan = RandomGreyBlur::default().sample(image.size(), &mut StdRng::seed_from_u64(7));
+//! let puzzle = plan.apply(image); // the same plan gives the same pixels, anywhere
+//! let mut input = vec![0.0; 3 * 64 * 48];
+//! Normalise::IMAGENET.to_chw(&puzzle, &mut input);
+//! # Ok::<(), pretext_augment::Error>(())
+//! ```
+//!
+//! - Geometry: [`RandomResizedCrop`], [`EvalCrop`], [`HorizontalFlip`].
+//! - Colour and sharpness: [`ColourJitter`], [`Greyscale`], [`GaussianBlur`], [`RandomSolarise`].
+//! - Inputs of pretext tasks: [`RandomGreyBlur`], [`CutOut`], [`RandomErasing`], [`Colourise`],
+//!   and, with labels, [`Corruption`] and [`Jigsaw`].
+//! - Combined: [`Compose`], [`OneOf`], [`Probability`].
+//! - Towards a network: [`Normalise`], [`Mixup`].
+//!
+//! Semantics are torchvision's; the README lists what differs.
+
+#![forbid(unsafe_code)]
 
 mod image;
 mod normalise;
@@ -22,3 +48,8 @@ pub use transforms::*;
 
 /// The version of `rand` whose `Rng` stands in this crate's signatures.
 pub use rand;
+
+/// The examples of the README, compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

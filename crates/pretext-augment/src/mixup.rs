@@ -35,8 +35,9 @@ pub struct MixupParams {
 impl Mixup {
     /// Decides how a batch of `n` is mixed.
     ///
-    /// As `lambda` and `1 - lambda` are alike in the mixture of a batch with itself, the larger of
-    /// the two is taken, as fastai does, so that no sample is drowned by its partner.
+    /// All of the batch shares one `lambda`. As `lambda` and `1 - lambda` are alike in the mixture of
+    /// a batch with itself, the larger of the two is taken, as fastai does, so that no sample is
+    /// drowned by its partner.
     pub fn sample(&self, n: usize, rng: &mut dyn Rng) -> MixupParams {
         let mut partner: Vec<usize> = (0..n).collect();
         partner.shuffle(rng);
@@ -57,7 +58,7 @@ impl MixupParams {
     /// ```
     ///
     /// # Panics
-    /// If the batch has another number of samples than was decided for.
+    /// If the batch has another number of samples than was decided for, or a partner is none of them.
     pub fn apply(&self, batch: &mut [Vec<f32>]) {
         assert_eq!(batch.len(), self.partner.len(), "a batch of the size that was decided for");
         let before = batch.to_vec();

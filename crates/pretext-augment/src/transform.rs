@@ -6,7 +6,8 @@ use crate::{Image, Plan, Size};
 
 /// An augmentation: chance first, pixels second.
 pub trait Transform: Send + Sync {
-    /// Decides what happens to an image of this size. Draws, and touches no pixel.
+    /// Decides what happens to an image of this size (a side of 0, which no image has, counts as
+    /// 1). Draws, and touches no pixel.
     fn sample(&self, size: Size, rng: &mut dyn Rng) -> Plan;
 
     /// Decides and carries out.

@@ -30,7 +30,8 @@ impl Blur {
     }
 
     fn taps(&self) -> Vec<f32> {
-        let reach = (self.kernel / 2) as i32;
+        // Farther taps weigh nothing, not even in `f64`.
+        let reach = ((self.kernel / 2) as i32).min((40.0 * self.sigma).ceil() as i32);
         let weight = |i: i32| (-0.5 * (f64::from(i) / f64::from(self.sigma)).powi(2)).exp();
         let sum: f64 = (-reach..=reach).map(weight).sum();
         (-reach..=reach).map(|i| (weight(i) / sum) as f32).collect()

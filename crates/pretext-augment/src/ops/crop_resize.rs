@@ -26,7 +26,7 @@ impl CropResize {
 
     /// The size of what comes out.
     pub fn output_size(&self) -> Size {
-        Size { width: self.size.width.max(1), height: self.size.height.max(1) }
+        self.size.of_an_image()
     }
 }
 

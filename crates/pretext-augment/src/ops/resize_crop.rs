@@ -30,7 +30,7 @@ impl ResizeCrop {
     }
 
     fn resized(&self) -> (Size, Rect) {
-        let size = Size { width: self.size.width.max(1), height: self.size.height.max(1) };
+        let size = self.size.of_an_image();
         (size, self.crop.clipped_or_whole(size))
     }
 }

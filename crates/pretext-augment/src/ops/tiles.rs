@@ -21,10 +21,11 @@ impl Tiles {
         let mut out = image.clone();
         let Size { width, height } = image.size();
         let side = self.side.max(1);
+        let tiles = side.saturating_mul(side);
         let (w, h) = (width / side, height / side);
         let rect = |i: u32| Rect { x: i % side * w, y: i / side * h, width: w, height: h };
-        for (place, &tile) in (0..side * side).zip(&self.order) {
-            if u32::from(tile) >= side * side {
+        for (place, &tile) in (0..tiles).zip(&self.order) {
+            if u32::from(tile) >= tiles {
                 continue;
             }
             let (from, to) = (rect(u32::from(tile)), rect(place));

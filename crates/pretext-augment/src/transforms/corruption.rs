@@ -49,12 +49,13 @@ impl Corruption {
     /// Decides how an image of this size is corrupted; the label is a place in
     /// [`CLASSES`](Self::CLASSES).
     pub fn sample_labelled(&self, size: Size, rng: &mut dyn Rng) -> (Plan, u32) {
+        let size = size.of_an_image();
         let label = whole(0, Self::CLASSES.len() as u32 - 1, rng);
         let rect = self.patch(size, rng);
-        let pixels = rect.size().area() as u32;
+        let pixels = rect.size().area();
         let op = match label {
             0 => {
-                let mut order: Vec<u32> = (0..pixels).collect();
+                let mut order: Vec<u32> = (0..pixels as u32).collect();
                 order.shuffle(rng);
                 if order.is_sorted() {
                     // A patch that ends as it began would be mislabelled.

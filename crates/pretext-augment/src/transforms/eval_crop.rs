@@ -38,7 +38,7 @@ impl EvalCrop {
     pub fn fastai(side: u32) -> Self {
         let side = side.max(1);
         let extra = (f64::from(side) * 0.14 / 8.0).ceil() as u32 * 8;
-        Self { side, resize: Resize::Both(side + extra) }
+        Self { side, resize: Resize::Both(side.saturating_add(extra)) }
     }
 
     /// As torchvision's ImageNet recipes validate: the shorter side is brought to `resize` pixels,
@@ -67,6 +67,7 @@ impl EvalCrop {
 impl Transform for EvalCrop {
     /// Draws nothing from the stream.
     fn sample(&self, size: Size, _: &mut dyn Rng) -> Plan {
+        let size = size.of_an_image();
         let resized = self.resized(size);
         let start = |extent: u32| match self.resize {
             Resize::Both(_) => (extent - self.side) / 2,

@@ -49,6 +49,7 @@ const TRIES: usize = 10;
 
 impl Transform for RandomErasing {
     fn sample(&self, size: Size, rng: &mut dyn Rng) -> Plan {
+        let size = size.of_an_image();
         if !happens(self.p, rng) {
             return Plan::nothing();
         }

@@ -70,6 +70,7 @@ impl RandomResizedCrop {
 
     /// The rectangle that is cut out of an image of this size.
     pub fn sample_rect(&self, size: Size, rng: &mut dyn Rng) -> Rect {
+        let size = size.of_an_image();
         let logarithms = self.ratio.start().ln()..=self.ratio.end().ln();
         for _ in 0..TRIES {
             let area = size.area() as f64 * f64::from(uniform(&self.scale, rng));

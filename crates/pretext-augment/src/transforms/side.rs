@@ -40,6 +40,7 @@ pub(super) fn rectangles(
     size: Size,
     rng: &mut dyn Rng,
 ) -> Vec<Rect> {
+    let size = size.of_an_image();
     let count = whole(*count.start(), *count.end(), rng);
     (0..count)
         .map(|_| {
