@@ -235,7 +235,9 @@ fn losses() {
         let logits = (tensor(&[n as usize, k as usize], 1) * 3.0).unwrap();
         for smoothing in [0.0, 0.1, 1.0] {
             let name = format!("cross_entropy [{n}, {k}], smoothing {smoothing}");
-            check(&name, &[logits.clone()], |t| cross_entropy(&t[0], &classes, smoothing));
+            check(&name, std::slice::from_ref(&logits), |t| {
+                cross_entropy(&t[0], &classes, smoothing)
+            });
         }
     }
     for dims in [&[1][..], &[2, 3, 5, 7], &[3, 1, 5]] {
