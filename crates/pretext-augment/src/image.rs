@@ -205,6 +205,16 @@ mod tests {
         assert!(Image::new(Size { width: 0, height: 5 }, vec![]).is_err());
     }
 
+    #[cfg(feature = "image")]
+    #[test]
+    fn an_rgb_image_goes_there_and_back() {
+        let rgb = image::RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8, y as u8, 9]));
+        let ours = Image::try_from(rgb.clone()).unwrap();
+        assert_eq!((ours.size(), ours.pixel(2, 1)), (Size { width: 3, height: 2 }, [2, 1, 9]));
+        assert_eq!(image::RgbImage::from(ours), rgb);
+        assert!(Image::try_from(image::RgbImage::new(0, 4)).is_err());
+    }
+
     #[test]
     fn a_crop_is_clipped() {
         let bytes = (0..27).collect();

@@ -16,6 +16,12 @@ pub trait Transform: Send + Sync {
     }
 }
 
+impl<T: Transform + ?Sized> Transform for Box<T> {
+    fn sample(&self, size: Size, rng: &mut dyn Rng) -> Plan {
+        (**self).sample(size, rng)
+    }
+}
+
 /// A uniform number within a range, `low..=high`; `low` where the range is empty.
 pub(crate) fn uniform(range: &std::ops::RangeInclusive<f32>, rng: &mut dyn Rng) -> f32 {
     use rand::RngExt as _;

@@ -1,6 +1,6 @@
 //! What holds for every transform, on pictures of any shape, and what single ones promise.
 
-use pretext_augment::ops::{Flip, Grey, GreyBlur, Region, Tiles};
+use pretext_augment::ops::{Colour, Flip, Grey, GreyBlur, Region, Tiles};
 use pretext_augment::{
     ColourJitter, Colourise, Compose, Corruption, CutOut, EvalCrop, GaussianBlur, Greyscale,
     HorizontalFlip, Image, Jigsaw, Mixup, Normalise, OneOf, Op, Plan, Probability, RandomErasing,
@@ -153,12 +153,13 @@ fn chance_has_a_say_and_every_transform_a_visible_effect() {
 
 /// Numbers that make no sense, of every kind that the types allow.
 fn odd() -> Vec<Box<dyn Transform>> {
+    let reversed = std::ops::RangeInclusive::new(9, 5);
     let mut odd: Vec<Box<dyn Transform>> = vec![
         Box::new(EvalCrop::torchvision(0, 0)),
         Box::new(EvalCrop::fastai(0)),
         Box::new(RandomResizedCrop::torchvision(0)),
         Box::new(GaussianBlur::new(u32::MAX, 0.5..=0.5)),
-        Box::new(CutOut { count: 9..=5, side: Side::Pixels(7..=0), colour: [1; 3] }),
+        Box::new(CutOut { count: reversed.clone(), side: Side::Pixels(reversed), colour: [1; 3] }),
         Box::new(Corruption { side: Side::Pixels(u32::MAX..=u32::MAX), ..Corruption::default() }),
         Box::new(CutOut { side: Side::Pixels(u32::MAX..=u32::MAX), ..CutOut::default() }),
     ];
@@ -218,6 +219,52 @@ fn crops_lie_inside() {
         let crop = RandomResizedCrop::torchvision(8).with_min_scale(0.01);
         let rect = crop.sample_rect(size, &mut rng);
         assert!(!rect.is_empty() && rect == rect.clipped(size), "{rect:?} in {size:?}");
+    }
+}
+
+#[test]
+fn a_ratio_is_width_over_height() {
+    let mut crop = RandomResizedCrop::torchvision(8);
+    (crop.ratio, crop.scale) = (2.0..=2.0, 0.1..=0.4);
+    for seed in 0..50 {
+        let rect = crop.sample_rect(size(400, 400), &mut stream(seed));
+        assert!(rect.width.abs_diff(2 * rect.height) <= 2, "{rect:?}");
+    }
+}
+
+#[test]
+fn each_transform_of_a_composition_sees_the_size_that_the_last_one_left() {
+    let train = Compose::new(vec![
+        Box::new(RandomResizedCrop::torchvision(24)),
+        Box::new(CutOut::default()),
+    ]);
+    for seed in 0..50 {
+        let plan = train.sample(size(300, 200), &mut stream(seed));
+        let [Op::CropResize(_), Op::Fill(fill)] = &plan.0[..] else { panic!("{plan:?}") };
+        assert!(fill.rects.iter().all(|&rect| rect == rect.clipped(Size::square(24))), "{fill:?}");
+    }
+}
+
+#[test]
+fn jitter_takes_its_four_changes_in_any_order() {
+    let jitter = ColourJitter::new(0.4, 0.4, 0.4, 0.1);
+    let mut orders = std::collections::BTreeMap::new();
+    for seed in 0..2400 {
+        let plan = jitter.sample(size(9, 9), &mut stream(seed));
+        let order: Vec<u8> = plan.0.iter().map(kind).collect();
+        *orders.entry(order).or_insert(0) += 1;
+    }
+    assert_eq!(orders.len(), 24);
+    assert!(orders.values().all(|count| (60..140).contains(count)), "{orders:?}");
+}
+
+fn kind(op: &Op) -> u8 {
+    match op {
+        Op::Colour(Colour::Brightness(_)) => 0,
+        Op::Colour(Colour::Contrast(_)) => 1,
+        Op::Colour(Colour::Saturation(_)) => 2,
+        Op::Colour(Colour::Hue(_)) => 3,
+        other => panic!("ColourJitter planned {other:?}"),
     }
 }
 
@@ -358,7 +405,7 @@ fn probability_zero_does_nothing_and_one_always_does() {
             Box::new(Greyscale { p }),
             Box::new(RandomSolarise { p, threshold: 128 }),
             Box::new(RandomErasing { p, ..RandomErasing::default() }),
-            Box::new(Probability { p, transform: Colourise }),
+            Box::new(Probability { p, transform: Box::new(Colourise) as Box<dyn Transform> }),
         ]
     };
     for seed in 0..50 {

@@ -13,7 +13,9 @@ use crate::{Op, Plan, Rect, Size, Transform};
 ///
 #[cfg_attr(doc, doc = include_str!("../../docs/RandomResizedCrop.md"))]
 ///
-/// Area and ratio are drawn up to ten times until the part fits; then a central part is taken.
+/// Area and ratio are drawn up to ten times until the part fits; then a central part is taken. Both
+/// libraries do so, and differ in how that last part is rounded, so begin with one of the two
+/// presets and change what should differ.
 ///
 /// ```
 /// use pretext_augment::{Image, RandomResizedCrop, Size, Transform};
