@@ -71,20 +71,20 @@ impl Function for Relu {
 #[derive(Clone, Copy)]
 struct Mish;
 
-/// `ln(1 + e^x)`; beyond 20 it is `x` in both precisions' eyes, and `e^x` might overflow.
-fn softplus<T: Float>(x: T) -> T {
-    if x > T::from_f64(20.0) { x } else { x.exp().ln_1p() }
+/// `tanh(ln(1 + e^x))`; where `e^x` overflows, the infinity becomes the right 1.
+fn tanh_softplus<T: Float>(x: T) -> T {
+    x.exp().ln_1p().tanh()
 }
 
 impl Function for Mish {
     const NAME: &'static str = "mish";
 
     fn value<T: Float>(self, x: T) -> T {
-        x * softplus(x).tanh()
+        x * tanh_softplus(x)
     }
 
     fn slope<T: Float>(self, x: T) -> T {
-        let tanh = softplus(x).tanh();
+        let tanh = tanh_softplus(x);
         let sigmoid = T::one() / (T::one() + (-x).exp());
         tanh + x * sigmoid * (T::one() - tanh * tanh)
     }
