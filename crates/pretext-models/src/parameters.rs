@@ -36,13 +36,20 @@ pub struct Parameter {
 #[derive(Debug)]
 pub struct Parameters {
     device: Device,
+    dtype: DType,
     list: Mutex<Vec<Parameter>>,
 }
 
 impl Parameters {
-    /// None yet; a [`crate::Builder`] adds them.
+    /// None yet; a [`crate::Builder`] adds them, in `f32`.
     pub fn new(device: &Device) -> Self {
-        Self { device: device.clone(), list: Mutex::default() }
+        Self { device: device.clone(), dtype: DType::F32, list: Mutex::default() }
+    }
+
+    /// The same in `f64`, for a network that is to be compared closely with another: in `f32`, an
+    /// input of a ReLU that rounds to the other side of 0 moves gradients by percents.
+    pub fn in_f64(device: &Device) -> Self {
+        Self { dtype: DType::F64, ..Self::new(device) }
     }
 
     /// Where the variables lie.
@@ -50,7 +57,12 @@ impl Parameters {
         &self.device
     }
 
-    /// Adds a variable with an initial value.
+    /// The type of the variables, which a network's input must have too.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Adds a variable with an initial value, converted to [`dtype`](Self::dtype).
     ///
     /// # Errors
     /// If the name is taken or memory cannot be had.
@@ -59,7 +71,7 @@ impl Parameters {
         if list.iter().any(|parameter| parameter.name == name) {
             return Err(candle_core::Error::Msg(format!("two parameters are called {name}")).into());
         }
-        let var = Var::from_tensor(value)?;
+        let var = Var::from_tensor(&value.to_dtype(self.dtype)?)?;
         list.push(Parameter { name: name.to_owned(), var: var.clone(), kind });
         Ok(var)
     }
@@ -136,7 +148,7 @@ impl Parameters {
         let values = mine
             .keys()
             .filter_map(|name| tensors.get(name))
-            .map(|tensor| tensor.to_dtype(DType::F32)?.to_device(&self.device)?.contiguous())
+            .map(|tensor| tensor.to_dtype(self.dtype)?.to_device(&self.device)?.contiguous())
             .collect::<candle_core::Result<Vec<_>>>()?;
         for (var, value) in mine.values().zip(values) {
             var.set(&value)?;

@@ -1,5 +1,8 @@
 //! A U-Net decoder on any encoder (Ronneberger et al., "U-Net", 2015), after fastai's
 //! `DynamicUnet` and under its parameter names.
+//!
+//! The encoder stands below `layers.0` under its own names: for an xresnet they are fastai's; where
+//! fastai numbers the layers of a resnet anew, torchvision's names stay.
 
 use std::collections::BTreeMap;
 
