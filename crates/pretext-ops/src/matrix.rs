@@ -4,6 +4,8 @@
 //! rounding, do not depend on how many threads there are.
 
 use gemm::Parallelism;
+use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
+use rayon::slice::ParallelSliceMut as _;
 
 use crate::values::Float;
 
@@ -26,11 +28,28 @@ impl<'a, T> Matrix<'a, T> {
     pub(crate) fn transposed(self) -> Self {
         Self { rows: self.columns, columns: self.rows, row: self.column, column: self.row, ..self }
     }
+
+    /// Some of its rows.
+    fn band(self, first: usize, rows: usize) -> Self {
+        Self { values: &self.values[first * self.row..], rows, ..self }
+    }
 }
 
 /// The length a slice must have to hold such a matrix.
 fn extent(rows: usize, columns: usize, row: usize, column: usize) -> usize {
     if rows == 0 || columns == 0 { 0 } else { (rows - 1) * row + (columns - 1) * column + 1 }
+}
+
+/// Rows of a product that one thread takes at a time.
+const BAND: usize = 128;
+
+/// `out = a b` with the rows of `out` one after the other, in bands of rows that threads share: for
+/// products that there is only one of.
+pub(crate) fn product_in_bands<T: Float>(out: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>) {
+    let columns = b.columns.max(1);
+    out.par_chunks_mut(BAND * columns).enumerate().for_each(|(band, out)| {
+        product(out, columns, a.band(band * BAND, out.len() / columns), b, false);
+    });
 }
 
 /// `out = a b`, or `out += a b` with `add`. Rows of `out` are `stride` apart.

@@ -2,7 +2,7 @@
 //!
 //! A large picture is cut into tiles of some output rows; small pictures are joined, for a matrix
 //! with few columns keeps the processor's vectors half empty. The cuts depend on the sizes alone,
-//! never on the number of threads.
+//! never on the number of threads. Joined pictures make few products, whose rows are shared out.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use rayon::slice::ParallelSliceMut as _;
 
 use super::Geometry;
 use super::columns::{Tile, col2im, im2col};
-use crate::matrix::{Matrix, product};
+use crate::matrix::{Matrix, product, product_in_bands};
 use crate::values::Float;
 
 /// Columns that a tile should have.
@@ -59,7 +59,7 @@ pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T]) -> Vec<T> {
             } else {
                 let columns = im2col_whole(g, x, &tile, &mut scratch.columns);
                 scratch.product.resize(g.o * count, T::zero());
-                product(&mut scratch.product, count, weight, columns, false);
+                product_in_bands(&mut scratch.product, weight, columns);
                 swap_outer(&scratch.product, y, g.o, pictures, pixels);
             }
         }
@@ -90,7 +90,11 @@ pub(super) fn input_gradient<T: Float>(g: &Geometry, weight: &[T], dy: &[T]) -> 
             let count = tile.columns(g);
             scratch.columns.resize(window * count, T::zero());
             let dy = output_columns(g, dy, &tile, &mut scratch.product);
-            product(&mut scratch.columns, count, weight, dy, false);
+            if pictures == 1 {
+                product(&mut scratch.columns, count, weight, dy, false);
+            } else {
+                product_in_bands(&mut scratch.columns, weight, dy);
+            }
             col2im(g, &scratch.columns, 0..g.c, &tile, dx);
         }
     });
