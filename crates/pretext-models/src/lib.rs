@@ -2,6 +2,7 @@
 
 mod builder;
 mod error;
+mod header;
 mod parameters;
 
 mod attention;

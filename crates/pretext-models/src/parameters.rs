@@ -139,7 +139,9 @@ impl Parameters {
         }
         let quantised = mine.keys().find_map(|name| {
             let dtype = tensors.get(name)?.dtype();
-            (!dtype.is_float()).then(|| (name.clone(), dtype.as_str()))
+            // Types narrower than these are quantised: their scales are stored elsewhere.
+            let float = matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+            (!float).then(|| (name.clone(), dtype.as_str()))
         });
         if let Some((name, dtype)) = quantised {
             return Err(Error::Type { path: None, name, dtype });

@@ -7,10 +7,11 @@ use std::io;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::{Dtype, TensorView, View};
-use safetensors::{SafeTensors, serialize};
+use safetensors::serialize;
+use safetensors::tensor::{Dtype, View};
 
 use crate::error::{Error, Result};
+use crate::header::{self, Flaw, Opened};
 
 /// Writes tensors and metadata into a safetensors file, replacing one that is there in one step: a
 /// reader, or a power cut, finds the old file or the new one, never half of one.
@@ -74,29 +75,34 @@ fn sorted_metadata(bytes: Vec<u8>, metadata: &BTreeMap<String, String>) -> io::R
     Ok(out)
 }
 
-/// Reads all tensors and the metadata of a safetensors file.
+/// Reads all tensors, each in the type that the file has it in, and the metadata of a safetensors
+/// file.
 ///
 /// # Errors
-/// If the file cannot be read, or is damaged or no safetensors file.
+/// [`Error::Io`] if the file cannot be read; [`Error::Format`] if it is cut short, damaged or of
+/// another format, which is found out before anything large is allocated.
 pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
-    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    let refuse = |error: &dyn std::fmt::Display| Error::Format {
-        path: path.to_owned(),
-        reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
-    };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| refuse(&error))?;
+    let failed = |source| Error::Io { path: path.to_owned(), source };
+    let refuse = |reason| Error::Format { path: path.to_owned(), reason };
+    let Opened { mut file, metadata: header, .. } =
+        header::open(path).map_err(|flaw| match flaw {
+            Flaw::Read(source) => failed(source),
+            Flaw::Format(reason) => refuse(reason),
+        })?;
+    let mut tensors = BTreeMap::new();
+    // In the order of their places, which have no gaps: the file is read from start to end.
+    for name in header.offset_keys() {
+        let Some(info) = header.info(&name) else { continue };
+        let dtype = DType::try_from(info.dtype)
+            .map_err(|_| refuse(format!("{name} is {:?}, which no tensor can be", info.dtype)))?;
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        io::Read::read_exact(&mut file, &mut bytes).map_err(failed)?;
+        let tensor = Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?;
+        tensors.insert(name, tensor);
+    }
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| refuse(&error))?;
-    let tensors = file
-        .iter()
-        .map(|(name, view)| Ok((name.to_owned(), tensor(&view).map_err(|error| refuse(&error))?)))
-        .collect::<Result<_>>()?;
     Ok((tensors, metadata))
-}
-
-fn tensor(view: &TensorView<'_>) -> candle_core::Result<Tensor> {
-    let dtype = DType::try_from(view.dtype())?;
-    Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
 }
 
 /// A tensor's values as the file holds them.

@@ -2,22 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::TensorInfo;
 
 use super::Error;
-
-/// Bytes of the number that opens a file and says how long its header is.
-const PREFIX: u64 = 8;
-
-/// Longest header that is read; the format sets the same limit.
-const LONGEST_HEADER: u64 = 100_000_000;
+use crate::header::{self, Flaw, Opened};
 
 /// The header of a file of weights, and the file to read weights from.
 pub(super) struct Checkpoint {
@@ -29,35 +24,15 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads the header of `path` and checks the length of the file against it.
+    /// Reads the header of `path`, and nothing else yet.
     pub(super) fn open(path: &Path) -> std::result::Result<Self, Error> {
-        let read = |source| Error::Read { path: path.to_path_buf(), source };
-        let format = |reason: String| Error::Format { path: path.to_path_buf(), reason };
-
-        let mut file = File::open(path).map_err(read)?;
-        let about = file.metadata().map_err(read)?;
-        if about.is_dir() {
-            return Err(read(io::ErrorKind::IsADirectory.into()));
-        }
-        let length = about.len();
-        if length < PREFIX {
-            return Err(format(format!("it has {length} bytes")));
-        }
-        let mut prefix = [0; PREFIX as usize];
-        file.read_exact(&mut prefix).map_err(read)?;
-        let header = u64::from_le_bytes(prefix);
-        if header > LONGEST_HEADER || header > length - PREFIX {
-            return Err(format("it does not begin with the length of a header".to_string()));
-        }
-        let mut json = vec![0; header as usize];
-        file.read_exact(&mut json).map_err(read)?;
-        let metadata: Metadata =
-            serde_json::from_slice(&json).map_err(|error| format(error.to_string()))?;
-        let start = PREFIX + header;
-        let expected = start.saturating_add(metadata.data_len() as u64);
-        if length != expected {
-            return Err(format(format!("it has {length} bytes, its header promises {expected}")));
-        }
+        let Opened { file, start, metadata } = header::open(path).map_err(|flaw| {
+            let path = path.to_path_buf();
+            match flaw {
+                Flaw::Read(source) => Error::Read { path, source },
+                Flaw::Format(reason) => Error::Format { path, reason },
+            }
+        })?;
         let tensors =
             metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
         Ok(Self { path: path.to_path_buf(), file: Mutex::new(file), start, tensors })

@@ -30,22 +30,26 @@ pub(crate) fn input(shape: &[usize], dtype: DType) -> Tensor {
 /// Gives every variable its value.
 pub(crate) fn fill(parameters: &Parameters) {
     for parameter in parameters.iter() {
-        let dims = parameter.var.dims().to_vec();
-        let values = hashed(&parameter.name, dims.iter().product());
-        let (scale, shift) = match (parameter.name.rsplit('.').next().unwrap(), dims.len()) {
-            ("gamma", _) => (1e-4, 0.0),
-            ("weight_u" | "weight_v", _) => {
-                (1.0 / values.iter().map(|v| v * v).sum::<f64>().sqrt(), 0.0)
-            }
-            ("running_var", _) => (0.3, 1.0),
-            ("weight", 1) => (0.2, 0.5),
-            (_, 1) => (0.1, 0.0),
-            _ => ((6.0 / dims[1..].iter().product::<usize>() as f64).sqrt(), 0.0),
-        };
-        let values: Vec<f32> = values.iter().map(|v| (v * scale + shift) as f32).collect();
-        let value = Tensor::from_vec(values, dims, &Device::Cpu).unwrap();
+        let dims = parameter.var.dims();
+        let value = Tensor::from_vec(value(&parameter.name, dims), dims, &Device::Cpu).unwrap();
         parameter.var.set(&value.to_dtype(parameters.dtype()).unwrap()).unwrap();
     }
+}
+
+/// The value of one tensor of a network.
+pub(crate) fn value(name: &str, dims: &[usize]) -> Vec<f32> {
+    let values = hashed(name, dims.iter().product());
+    let (scale, shift) = match (name.rsplit('.').next().unwrap(), dims.len()) {
+        ("gamma", _) => (1e-4, 0.0),
+        ("weight_u" | "weight_v", _) => {
+            (1.0 / values.iter().map(|v| v * v).sum::<f64>().sqrt(), 0.0)
+        }
+        ("running_var", _) => (0.3, 1.0),
+        ("weight", 1) => (0.2, 0.5),
+        (_, 1) => (0.1, 0.0),
+        _ => ((6.0 / dims[1..].iter().product::<usize>() as f64).sqrt(), 0.0),
+    };
+    values.iter().map(|v| (v * scale + shift) as f32).collect()
 }
 
 /// The checksum of ISO 3309, as `zlib.crc32`.

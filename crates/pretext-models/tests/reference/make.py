@@ -154,6 +154,7 @@ OUTPUTS_ALONE = [
     "resnet34",
     "unet-xresnet34",
     "unet-xresnet50-small",
+    "unet-resnet18",
 ]
 
 
