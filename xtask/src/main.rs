@@ -1,2 +1,103 @@
-//! Skeleton.
-fn main() {}
+//! Chores of this repository, run as `cargo xtask <name>`.
+
+mod fetch_data;
+mod leaderboard;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of this repository", max_term_width = 100)]
+enum Xtask {
+    /// Download, check and unpack data sets
+    FetchData(fetch_data::Args),
+    /// Train every cell of the matrix that is not finished, and print the table
+    Leaderboard(leaderboard::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Xtask::try_parse() {
+        Ok(Xtask::FetchData(args)) => fetch_data::run(&args),
+        Ok(Xtask::Leaderboard(args)) => leaderboard::run(&args),
+        Err(error) if error.use_stderr() => {
+            say_error(&usage(&error));
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, causes included. Returning the error from main would print its Debug
+            // form, which ends in a stack trace wherever RUST_BACKTRACE is set.
+            say_error(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A mistake in the flags as one line, where clap would print a paragraph.
+fn usage(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let told = text.split("\n\n").take_while(|paragraph| !paragraph.starts_with("Usage:"));
+    let told = told.filter(|paragraph| !paragraph.starts_with("For more"));
+    let lines = told.flat_map(str::lines).map(str::trim).collect::<Vec<_>>();
+    format!("{}; --help lists the flags", lines.join(" "))
+}
+
+/// The top of the checkout, wherever cargo was called from.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or(here.clone(), PathBuf::from)
+}
+
+/// One line on standard output.
+#[expect(clippy::print_stdout, reason = "the one place where results are printed")]
+fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+}
+
+/// One line on standard error.
+#[expect(clippy::print_stderr, reason = "the one place where messages are printed")]
+fn say_error(line: &str) {
+    eprintln!("{line}");
+}
+
+/// A path as a person would type it here: relative to the current folder where it lies below.
+fn short(path: &std::path::Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+/// Replaces a file in one step, so that an interrupted write leaves the old one whole.
+fn write_whole(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().unwrap_or(std::path::Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let mut part = tempfile::NamedTempFile::new_in(folder)?;
+        std::io::Write::write_all(&mut part, bytes)?;
+        part.as_file().sync_all()?;
+        part.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", short(path)))
+}
+
+/// A file's SHA-256 in hexadecimal digits.
+fn sha256_of(path: &std::path::Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+
+    use sha2::{Digest as _, Sha256};
+    let (mut file, mut hash) = (std::fs::File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => hash.update(&buffer[..count]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,208 @@
+//! `cargo xtask fetch-data`: download, check, unpack; each step can be interrupted and repeated.
+
+mod download;
+mod sets;
+mod unpack;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{say, sha256_of, short};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Data sets: imagewang-160, imagewang-320, imagewang, and imagenette2 or imagewoof2 with or
+    /// without -160 or -320 [default: imagewang-160, or what --from holds]
+    #[arg(value_name = "SET")]
+    sets: Vec<String>,
+    /// A mirror (the archive's name is added), an archive's URL, or a local archive
+    #[arg(long, value_name = "URL|FILE")]
+    from: Option<String>,
+    /// Folder to unpack into [default: data/ of this checkout]
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
+    /// What the archive's SHA-256 must be
+    #[arg(long, value_name = "HEX", value_parser = parse_sha256)]
+    sha256: Option<String>,
+}
+
+/// One data set to fetch.
+struct Job {
+    /// The folder's name, if it is known before the archive is.
+    name: Option<String>,
+    source: Source,
+    /// What the archive must be: length and SHA-256.
+    length: Option<u64>,
+    sha256: Option<String>,
+}
+
+enum Source {
+    Url(String),
+    File(PathBuf),
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let into = args.into.clone().unwrap_or_else(|| crate::root().join("data"));
+    for job in jobs(args)? {
+        fetch(&job, &into)?;
+    }
+    Ok(())
+}
+
+fn jobs(args: &Args) -> Result<Vec<Job>> {
+    let archive = args.from.as_deref().filter(|from| is_archive(from));
+    if args.sets.is_empty()
+        && let Some(from) = archive
+    {
+        // A stranger's archive: its own folder names it.
+        let name = sets::by_name(stem(from)).map(|set| set.name.to_owned());
+        return Ok(vec![job(name, source(from, None), args)?]);
+    }
+    if archive.is_some() && args.sets.len() > 1 {
+        bail!("--from names one archive, but {} sets are asked for; name one", args.sets.len())
+    }
+    let default = ["imagewang-160".to_owned()];
+    let names = if args.sets.is_empty() { &default[..] } else { &args.sets };
+    names
+        .iter()
+        .map(|name| {
+            if sets::by_name(name).is_none() && archive.is_none() {
+                let known: Vec<_> = sets::SETS.iter().map(|set| set.name).collect();
+                bail!("no data set is called {name:?}; choose one of: {}", known.join(", "))
+            }
+            let from = args.from.as_deref().unwrap_or(sets::HOME);
+            job(Some(name.clone()), source(from, Some(name)), args)
+        })
+        .collect()
+}
+
+fn job(name: Option<String>, source: Source, args: &Args) -> Result<Job> {
+    let known = name.as_deref().and_then(sets::by_name).and_then(|set| set.known);
+    let (length, sha256) = match (&args.sha256, known) {
+        // The caller's word goes before the table's: mirrors may pack anew.
+        (Some(sha256), _) => (None, Some(sha256.clone())),
+        (None, Some((length, sha256))) => (Some(length), Some(sha256.to_owned())),
+        (None, None) => (None, None),
+    };
+    Ok(Job { name, source, length, sha256 })
+}
+
+/// Whether `--from` names one archive, and not a place that has several.
+fn is_archive(from: &str) -> bool {
+    let path = from.split(['?', '#']).next().unwrap_or(from);
+    path.ends_with(".tgz") || path.ends_with(".tar.gz") || Path::new(from).is_file()
+}
+
+fn source(from: &str, name: Option<&str>) -> Source {
+    let whole = match name {
+        Some(name) if !is_archive(from) => format!("{}/{name}.tgz", from.trim_end_matches('/')),
+        _ => from.to_owned(),
+    };
+    if whole.starts_with("http://") || whole.starts_with("https://") {
+        Source::Url(whole)
+    } else {
+        Source::File(whole.strip_prefix("file://").unwrap_or(&whole).into())
+    }
+}
+
+/// An archive's file name without its ending.
+fn stem(from: &str) -> &str {
+    let path = from.split(['?', '#']).next().unwrap_or(from);
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.strip_suffix(".tgz").or_else(|| name.strip_suffix(".tar.gz")).unwrap_or(name)
+}
+
+fn fetch(job: &Job, into: &Path) -> Result<()> {
+    if let Some(name) = &job.name
+        && let Some(stamp) = stamp_of(&into.join(name))
+    {
+        if job.sha256.as_ref().is_some_and(|wanted| *wanted != stamp) {
+            bail!(
+                "{} is there, but from an archive of SHA-256 {stamp}; delete it to fetch the other",
+                short(&into.join(name))
+            )
+        }
+        say(format_args!("{}: already there", short(&into.join(name))));
+        return Ok(());
+    }
+    fs::create_dir_all(into).with_context(|| format!("cannot create {}", short(into)))?;
+    let (archive, downloaded) = match &job.source {
+        Source::File(path) => (path.clone(), false),
+        Source::Url(url) => {
+            let part = into.join(format!("{}.tgz.part", stem(url)));
+            download::download(url, &part, job.length)?;
+            (part, true)
+        }
+    };
+    let sha256 = check(&archive, job, downloaded)?;
+    let folder = unpack::unpack(&archive, into, job.name.as_deref(), &sha256)?;
+    if downloaded {
+        // Unpacked and synced: the archive is no longer needed.
+        let _ = fs::remove_file(&archive);
+    }
+    say(format_args!("{}: SHA-256 of the archive {sha256}{}", short(&folder), verdict(job)));
+    Ok(())
+}
+
+fn verdict(job: &Job) -> &'static str {
+    if job.sha256.is_some() { " (as it should be)" } else { " (nothing to compare it with)" }
+}
+
+/// The archive's SHA-256, if it is what it should be.
+fn check(archive: &Path, job: &Job, downloaded: bool) -> Result<String> {
+    let remedy = if downloaded { "delete it and fetch again" } else { "give another --from" };
+    let shown = short(archive);
+    let length = fs::metadata(archive).with_context(|| format!("cannot read {shown}"))?.len();
+    if let Some(wanted) = job.length
+        && length != wanted
+    {
+        bail!("{shown} has {length} bytes, it should have {wanted}; {remedy}")
+    }
+    let sha256 = sha256_of(archive).with_context(|| format!("cannot read {shown}"))?;
+    match &job.sha256 {
+        Some(wanted) if *wanted != sha256 => {
+            bail!("{shown} has SHA-256 {sha256}, it should have {wanted}; {remedy}")
+        }
+        _ => Ok(sha256),
+    }
+}
+
+/// The file that says that a folder is whole, and from which archive.
+const STAMP: &str = ".fetched";
+
+fn stamp_of(folder: &Path) -> Option<String> {
+    let stamp = fs::read_to_string(folder.join(STAMP)).ok()?;
+    Some(stamp.trim().to_owned())
+}
+
+fn parse_sha256(text: &str) -> Result<String, String> {
+    let fine = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if fine { Ok(text.to_ascii_lowercase()) } else { Err("give 64 hexadecimal digits".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_archives_come_from() {
+        let url = |source| match source {
+            Source::Url(url) => url,
+            Source::File(path) => path.display().to_string(),
+        };
+        assert_eq!(url(source("http://m/x/", Some("imagewang"))), "http://m/x/imagewang.tgz");
+        assert_eq!(url(source("http://m/a.tgz", Some("imagewang"))), "http://m/a.tgz");
+        assert_eq!(url(source("file:///d/a.tgz", None)), "/d/a.tgz");
+        assert_eq!(url(source("/mirror", Some("imagewang"))), "/mirror/imagewang.tgz");
+        assert_eq!(stem("http://m/a-b.tar.gz?x=1"), "a-b");
+    }
+
+    #[test]
+    fn sha256_is_64_digits() {
+        assert!(parse_sha256(&"aB".repeat(32)).is_ok_and(|sha| sha == "ab".repeat(32)));
+        assert!(parse_sha256("abc").is_err());
+        assert!(parse_sha256(&"xy".repeat(32)).is_err());
+    }
+}

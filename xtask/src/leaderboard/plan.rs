@@ -1,0 +1,295 @@
+//! The matrix: which runs there are, where they lie, and which commands make them.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use super::Args;
+use crate::short;
+
+/// The initial weights that are no pretext task.
+pub(super) const RANDOM: &str = "random";
+
+/// The pretext tasks, for a mistake to be told before hours of work. The binary knows them too, but
+/// this one does not depend on the crates.
+const TASKS: [&str; 6] = ["grey-blur", "grey", "inpaint", "colourise", "corrupted", "jigsaw"];
+
+/// The matrix on the embedded sample: sizes and epochs that end within ten minutes on two cores.
+mod quick {
+    pub(super) const SIZE: u32 = 64;
+    pub(super) const EPOCHS: u32 = 10;
+    pub(super) const RUNS: u32 = 3;
+    pub(super) const PRETRAIN_EPOCHS: u32 = 6;
+    pub(super) const ENCODER: &str = "xresnet18";
+    pub(super) const BATCH_SIZE: usize = 32;
+}
+
+/// The public leaderboard's matrix.
+mod full {
+    pub(super) const SIZES: [u32; 3] = [128, 192, 256];
+    pub(super) const EPOCHS: [u32; 4] = [5, 20, 80, 200];
+    pub(super) const RUNS: [u32; 4] = [5, 3, 1, 1];
+    pub(super) const PRETRAIN_EPOCHS: u32 = 15;
+    pub(super) const ENCODER: &str = "xresnet34";
+    pub(super) const BATCH_SIZE: usize = 64;
+}
+
+/// Everything that is asked for.
+pub(super) struct Matrix {
+    data: String,
+    sizes: Vec<u32>,
+    /// Epochs of fine-tuning, with the runs of each.
+    epochs: Vec<(u32, u32)>,
+    inits: Vec<String>,
+    seed: u64,
+    pub(super) pretrain_epochs: u32,
+    pub(super) encoder: String,
+    pub(super) batch_size: usize,
+    pub(super) include_val_pixels: bool,
+    threads: Option<usize>,
+    pub(super) out: PathBuf,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// An encoder, shared by all runs that begin with it.
+    Pretrain {
+        /// Its task.
+        task: String,
+        /// Its pictures' size.
+        size: u32,
+    },
+    /// One run of a cell.
+    Finetune {
+        /// What it begins with: [`RANDOM`] or a task.
+        init: String,
+        /// Its pictures' size.
+        size: u32,
+        /// Its epochs.
+        epochs: u32,
+        /// Its seed.
+        seed: u64,
+    },
+}
+
+/// The last part of the data's path, also where that is spelt `.`.
+fn data_name(data: &str) -> String {
+    let whole = std::fs::canonicalize(data).unwrap_or_else(|_| data.into());
+    whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned())
+}
+
+impl Matrix {
+    pub(super) fn new(args: &Args) -> Result<Self> {
+        let wang = args.data == "imagewang";
+        let sample = args.data == "sample";
+        let sizes = args
+            .sizes
+            .clone()
+            .unwrap_or_else(|| if wang { full::SIZES.to_vec() } else { vec![quick::SIZE] });
+        let epochs = args
+            .epochs
+            .clone()
+            .unwrap_or_else(|| if wang { full::EPOCHS.to_vec() } else { vec![quick::EPOCHS] });
+        let runs = match &args.runs {
+            Some(runs) => runs.clone(),
+            None if wang && args.epochs.is_none() => full::RUNS.to_vec(),
+            None => vec![quick::RUNS],
+        };
+        let runs = match runs[..] {
+            [one] => vec![one; epochs.len()],
+            _ if runs.len() == epochs.len() => runs,
+            _ => bail!(
+                "--runs names {} numbers, --epochs {}; give one for all, or one for each",
+                runs.len(),
+                epochs.len()
+            ),
+        };
+        let inits = args
+            .init
+            .clone()
+            .unwrap_or_else(|| [RANDOM, "grey-blur", "inpaint"].map(str::to_owned).to_vec());
+        if sizes.contains(&0) || epochs.contains(&0) || runs.contains(&0) {
+            bail!("--sizes, --epochs and --runs take numbers from 1")
+        }
+        if let Some(init) =
+            inits.iter().find(|init| *init != RANDOM && !TASKS.contains(&init.as_str()))
+        {
+            bail!("--init {init:?}: give {RANDOM} or one of {}", TASKS.join(", "))
+        }
+        let choose = |asked: &Option<String>, quick: &str, full: &str| {
+            asked.clone().unwrap_or_else(|| if sample { quick } else { full }.to_owned())
+        };
+        let out = args
+            .out
+            .clone()
+            .unwrap_or_else(|| crate::root().join("runs").join(data_name(&args.data)));
+        Ok(Self {
+            data: args.data.clone(),
+            sizes,
+            epochs: epochs.into_iter().zip(runs).collect(),
+            inits,
+            seed: args.seed,
+            pretrain_epochs: args.pretrain_epochs.unwrap_or(if sample {
+                quick::PRETRAIN_EPOCHS
+            } else {
+                full::PRETRAIN_EPOCHS
+            }),
+            encoder: choose(&args.encoder, quick::ENCODER, full::ENCODER),
+            batch_size: args.batch_size.unwrap_or(if sample {
+                quick::BATCH_SIZE
+            } else {
+                full::BATCH_SIZE
+            }),
+            include_val_pixels: args.include_val_pixels,
+            threads: args.threads,
+            out,
+        })
+    }
+
+    /// Every run, each pretraining before the runs that begin with it.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for &size in &self.sizes {
+            for task in self.inits.iter().filter(|init| *init != RANDOM) {
+                steps.push(Step::Pretrain { task: task.clone(), size });
+            }
+            for &(epochs, runs) in &self.epochs {
+                for init in &self.inits {
+                    steps.extend((0..u64::from(runs)).map(|run| Step::Finetune {
+                        init: init.clone(),
+                        size,
+                        epochs,
+                        seed: self.seed + run,
+                    }));
+                }
+            }
+        }
+        steps
+    }
+
+    /// The data set's name.
+    pub(super) fn name(&self) -> String {
+        data_name(&self.data)
+    }
+
+    /// Whether published rows stand beside this matrix's.
+    pub(super) fn is_imagewang(&self) -> bool {
+        self.data == "imagewang"
+    }
+
+    /// The folder to train on at a size: the smallest archive that is large enough, as the
+    /// published recipes have it.
+    pub(super) fn data_for(&self, size: u32) -> Result<PathBuf> {
+        let data = crate::root().join("data");
+        let names: &[&str] = match self.data.as_str() {
+            "sample" => &["sample"],
+            "imagewang" if size <= 160 => &["imagewang-160"],
+            "imagewang" if size <= 224 => &["imagewang-320", "imagewang"],
+            "imagewang" => &["imagewang", "imagewang-320"],
+            other => return Ok(other.into()),
+        };
+        match names.iter().map(|name| data.join(name)).find(|folder| folder.is_dir()) {
+            Some(folder) => Ok(folder),
+            None => bail!(
+                "{} is not there; run `cargo xtask fetch-data {}`",
+                short(&data.join(names[0])),
+                names[0]
+            ),
+        }
+    }
+}
+
+impl Step {
+    /// The subcommand that makes it.
+    pub(super) fn command(&self) -> &'static str {
+        match self {
+            Self::Pretrain { .. } => "pretrain",
+            Self::Finetune { .. } => "finetune",
+        }
+    }
+
+    pub(super) fn size(&self) -> u32 {
+        match self {
+            Self::Pretrain { size, .. } | Self::Finetune { size, .. } => *size,
+        }
+    }
+
+    pub(super) fn epochs(&self, matrix: &Matrix) -> u32 {
+        match self {
+            Self::Pretrain { .. } => matrix.pretrain_epochs,
+            Self::Finetune { epochs, .. } => *epochs,
+        }
+    }
+
+    pub(super) fn seed(&self, matrix: &Matrix) -> u64 {
+        match self {
+            Self::Pretrain { .. } => matrix.seed,
+            Self::Finetune { seed, .. } => *seed,
+        }
+    }
+
+    /// The encoder that a run begins with, if it is not [`RANDOM`].
+    pub(super) fn init_file(&self, matrix: &Matrix) -> PathBuf {
+        let pretraining = match self {
+            Self::Finetune { init, size, .. } => Self::Pretrain { task: init.clone(), size: *size },
+            Self::Pretrain { .. } => self.clone(),
+        };
+        pretraining.out(matrix).join("encoder.safetensors")
+    }
+
+    /// The run's folder.
+    pub(super) fn out(&self, matrix: &Matrix) -> PathBuf {
+        let val = if matrix.include_val_pixels { "-with-val-pixels" } else { "" };
+        match self {
+            Self::Pretrain { task, size } => {
+                let name = format!("{task}-{size}px-{}ep{val}", matrix.pretrain_epochs);
+                matrix.out.join("pretrain").join(name).join(format!("seed{}", matrix.seed))
+            }
+            Self::Finetune { init, size, epochs, seed } => {
+                let val = if init == RANDOM { "" } else { val };
+                let name = format!("{size}px-{epochs}ep-{init}{val}");
+                matrix.out.join("cells").join(name).join(format!("seed{seed}"))
+            }
+        }
+    }
+
+    /// The arguments of `pretext`; the folder of the data is as it will be where it is missing.
+    pub(super) fn arguments(&self, matrix: &Matrix) -> Vec<String> {
+        let size = self.size();
+        let data = matrix.data_for(size).unwrap_or_else(|_| matrix.data.clone().into());
+        let mut arguments: Vec<String> = vec![self.command().into()];
+        let mut flag = |name: &str, value: String| {
+            arguments.extend([format!("--{name}"), value]);
+        };
+        flag("data", data.display().to_string());
+        match self {
+            Self::Pretrain { task, .. } => flag("task", task.clone()),
+            Self::Finetune { init, .. } if init == RANDOM => flag("init", init.clone()),
+            Self::Finetune { .. } => flag("init", self.init_file(matrix).display().to_string()),
+        }
+        flag("encoder", matrix.encoder.clone());
+        flag("size", size.to_string());
+        flag("epochs", self.epochs(matrix).to_string());
+        flag("batch-size", matrix.batch_size.to_string());
+        flag("seed", self.seed(matrix).to_string());
+        flag("out", self.out(matrix).display().to_string());
+        if let Some(threads) = matrix.threads {
+            flag("threads", threads.to_string());
+        }
+        if matches!(self, Self::Pretrain { .. }) && matrix.include_val_pixels {
+            arguments.push("--include-val-pixels".into());
+        }
+        arguments
+    }
+
+    /// The run in a few words.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Pretrain { task, size } => format!("pretraining on {task} at {size} px"),
+            Self::Finetune { init, size, epochs, seed } => {
+                format!("fine-tuning at {size} px for {epochs} epochs from {init}, seed {seed}")
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `cargo xtask leaderboard` with a stand-in for the binary `pretext`, which needs no time.
+#![cfg(unix)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Writes what a run leaves, with an accuracy that depends on seed and initial weights, and notes
+/// its arguments in `$LOG`.
+const PRETEXT: &str = r#"#!/bin/sh
+echo "$@" >> "$LOG"
+kind=$1; shift
+while [ $# -gt 0 ]; do
+  case $1 in
+    --resume) shift;;
+    --include-val-pixels) val=true; shift;;
+    --*) eval "$(echo "$1" | tr -d - )=\$2"; shift 2;;
+  esac
+done
+if [ "$kind" = show ]; then printf png > "$out"; exit 0; fi
+[ "$seed" = "$FAIL" ] && exit 1
+mkdir -p "$out"
+accuracy=null; from='"kind":"random"'
+if [ "$kind" = pretrain ]; then echo "$task" > "$out/encoder.safetensors"
+elif [ "$init" = random ]; then accuracy=0.3$seed
+else accuracy=0.4$seed; from="\"kind\":\"file\",\"sha256\":\"$(sha256sum < "$init" | cut -d' ' -f1)\""; fi
+cat > "$out/record.json" <<END
+{"kind":"$kind","seed":$seed,"seconds":2.5,
+ "recipe":{"size":$size,"epochs":$epochs,"encoder":"$encoder","batch_size":$batchsize,
+           "task":"$task","include_val_pixels":${val:-false}},
+ "data":{"name":"sample","fingerprint":"f","pretrained_on":["train","unsup"]},
+ "code":{"version":"0.1.0","commit":"c0ffee"},
+ "machine":{"processor":"abacus","threads":2},
+ "initial_weights":{$from},
+ "epochs":[{"train_loss":2.0,"val_loss":2.5,"val_accuracy":$accuracy}],
+ "result":{"accuracy":$accuracy,"total":600}}
+END
+"#;
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("pretext");
+        fs::write(&script, PRETEXT).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, args: &[&str], fail: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .arg("leaderboard")
+            .args(args)
+            .arg("--pretext")
+            .arg(self.path("pretext"))
+            .arg("--out")
+            .arg(self.path("out"))
+            .env("LOG", self.path("log"))
+            .env("FAIL", fail)
+            .output()
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn works(&self, args: &[&str]) -> String {
+        let output = self.run(args, "none");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The runs that were started so far.
+    fn log(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_matrix_becomes_a_table() {
+    let bench = Bench::new();
+    let printed = bench.works(&["--sizes", "32", "--epochs", "2,4", "--runs", "3,1"]);
+    // Two pretrainings and their pictures, three kinds of weights with three runs and one.
+    assert_eq!(bench.log().len(), 2 + 2 + 3 * (3 + 1));
+    let row = |start: &str| {
+        let line = printed.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+        line.split('|').map(str::trim).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(row("| 32   | 2      | random ")[4..7], ["31.00 ± 1.00", "3", ""]);
+    assert_eq!(row("| 32   | 2      | grey-blur")[4..7], ["41.00 ± 1.00", "3", "+10.00"]);
+    assert_eq!(row("| 32   | 2      | inpaint")[7], "> 99 %");
+    assert_eq!(row("| 32   | 4      | inpaint")[4..8], ["40.00", "1", "+10.00", ""]);
+    assert_eq!(
+        fs::read_to_string(bench.path("out/leaderboard.md")).unwrap().lines().next(),
+        printed.lines().next()
+    );
+
+    let board = json(&bench.path("out/leaderboard.json"));
+    assert_eq!(board["rows"].as_array().unwrap().len(), 6);
+    assert_eq!(board["rows"][1]["runs"][2]["accuracy"], 0.42);
+    assert_eq!(board["pretrainings"][0]["task"], "grey-blur");
+    let page = fs::read_to_string(bench.path("out/leaderboard.html")).unwrap();
+    for part in ["41.00 ± 1.00", "<svg", "data:image/png;base64,cG5n", "--task grey-blur"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("http"), "the page needs a network");
+}
+
+#[test]
+fn finished_runs_are_not_done_again() {
+    let bench = Bench::new();
+    let small = ["--sizes", "32", "--epochs", "2", "--init", "random,jigsaw"];
+    let output = bench.run(&small, "2");
+    assert!(!output.status.success());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.contains("random/seed2 did not finish") && errors.contains("goes on"),
+        "{errors}"
+    );
+    let before = bench.log().len();
+    let first = bench.works(&small);
+    // Seed 2 failed with random weights; the pretraining and seeds 0 and 1 were kept.
+    assert_eq!(bench.log().len() - before, 1 + 3 + 1);
+    let after = bench.log().len();
+    assert_eq!(bench.works(&small), first);
+    assert_eq!(bench.log().len(), after);
+    bench.works(&[&small[..], &["--runs", "4"]].concat());
+    assert_eq!(bench.log().len(), after + 2);
+}
+
+#[test]
+fn another_runs_record_is_refused() {
+    let bench = Bench::new();
+    let small = ["--sizes", "32", "--epochs", "2", "--init", "random,jigsaw"];
+    bench.works(&small);
+    let output = bench.run(&[&small[..], &["--encoder", "resnet18"]].concat(), "none");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && errors.contains("encoder"), "{errors}");
+    assert!(errors.contains("resnet18") && errors.contains("--out"), "{errors}");
+
+    let folders = fs::read_dir(bench.path("out/pretrain")).unwrap().flatten();
+    let encoder = folders
+        .map(|entry| entry.path().join("seed0/encoder.safetensors"))
+        .find(|path| path.exists());
+    fs::write(encoder.unwrap(), "other weights").unwrap();
+    let output = bench.run(&small, "none");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && errors.contains("SHA-256"), "{errors}");
+}
+
+#[test]
+fn a_dry_run_only_prints() {
+    let bench = Bench::new();
+    let printed = bench.works(&["--data", "imagewang", "--dry-run"]);
+    assert!(bench.log().is_empty() && !bench.path("out").exists());
+    // Two pretrainings a size; 5 + 3 + 1 + 1 runs of three kinds of weights.
+    assert_eq!(printed.lines().count(), 3 * (2 + 3 * 10));
+    let first = printed.lines().next().unwrap();
+    assert!(first.starts_with("pretext pretrain ") && first.contains("--epochs 15"), "{first}");
+    assert!(first.contains("--encoder xresnet34") && first.contains("--batch-size 64"), "{first}");
+}
+
+#[test]
+fn mistakes_are_one_line() {
+    let bench = Bench::new();
+    let cases: [(&[&str], &str); 5] = [
+        (&["--runs", "1,2"], "--runs"),
+        (&["--sizes", "0"], "--sizes"),
+        (&["--init", "random,grayblur"], "grayblur"),
+        (&["--sizes", "big"], "big"),
+        (&["--data", "imagewang"], "cargo xtask fetch-data imagewang-160"),
+    ];
+    for (args, word) in cases {
+        let output = bench.run(args, "none");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && errors.contains(word), "{errors}");
+        assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+    }
+    assert!(bench.log().is_empty());
+}
