@@ -34,6 +34,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let told = text.split("\n\n").take_while(|paragraph| !paragraph.starts_with("Usage:"));
+    let told = told.filter(|paragraph| !paragraph.starts_with("For more"));
     let lines = told.flat_map(str::lines).map(str::trim).collect::<Vec<_>>();
     eprintln!("{}; --help lists the flags", lines.join(" "));
     ExitCode::from(2)
