@@ -122,6 +122,7 @@ fn check(case: &str, build: impl Fn(Builder<'_>) -> Forward) {
     differences.note("evaluation in f32", &reference.evaluate, &y, SINGLE);
     let y = forward(&x, Mode::Train);
     let tolerance = SINGLE.max(3.0 * reference.train_f32_error);
+    assert!(tolerance < 1e-3, "{case} tells little: PyTorch itself is as far off");
     differences.note("training in f32", &reference.train, &y, tolerance);
 
     if let Some(step) = &reference.step {

@@ -30,12 +30,19 @@ fn metadata() -> BTreeMap<String, String> {
 }
 
 /// Everything about a tensor, to compare.
-fn facts(tensor: &Tensor) -> (DType, Vec<usize>, Vec<f64>) {
-    let values = tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap();
-    (tensor.dtype(), tensor.dims().to_vec(), values.to_vec1().unwrap())
+#[derive(Debug, PartialEq)]
+struct Facts {
+    dtype: DType,
+    dims: Vec<usize>,
+    values: Vec<f64>,
 }
 
-fn all_facts(tensors: &Tensors) -> Vec<(String, (DType, Vec<usize>, Vec<f64>))> {
+fn facts(tensor: &Tensor) -> Facts {
+    let values = tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap();
+    Facts { dtype: tensor.dtype(), dims: tensor.dims().to_vec(), values: values.to_vec1().unwrap() }
+}
+
+fn all_facts(tensors: &Tensors) -> Vec<(String, Facts)> {
     tensors.iter().map(|(name, tensor)| (name.clone(), facts(tensor))).collect()
 }
 
@@ -285,7 +292,7 @@ fn other_precisions_are_converted() {
         parameters.load(&changed).unwrap();
         for (name, tensor) in parameters.tensors() {
             assert_eq!(tensor.dtype(), DType::F32);
-            assert_eq!(facts(&tensor).2, facts(&changed[&name]).2, "{name} in {dtype:?}");
+            assert_eq!(facts(&tensor).values, facts(&changed[&name]).values, "{name} in {dtype:?}");
         }
     }
 }
