@@ -193,3 +193,79 @@ impl Encoder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use rand::{SeedableRng as _, rngs::StdRng};
+
+    use super::*;
+    use crate::options::{Activation, ShortcutPool, StemPool};
+    use crate::parameters::Parameters;
+
+    fn build(name: &str, options: EncoderOptions) -> Result<Encoder> {
+        let parameters = Parameters::new(&Device::Cpu);
+        encoder(name, &options, Builder::new(&parameters, &mut StdRng::seed_from_u64(0)))
+    }
+
+    #[track_caller]
+    fn check_refused(name: &str, options: EncoderOptions, want: &str) {
+        assert_eq!(
+            build(name, options).err().map(|error| error.to_string()).as_deref(),
+            Some(want)
+        );
+    }
+
+    #[test]
+    fn what_there_is_not() {
+        let plain = EncoderOptions::default();
+        check_refused(
+            "resnet19",
+            plain,
+            "no encoder is called \"resnet19\"; choose one of: xresnet18, xresnet34, xresnet50, \
+             resnet18, resnet34, resnet50",
+        );
+        let mish = EncoderOptions { activation: Activation::Mish, ..plain };
+        let stem = EncoderOptions { pool: StemPool::Avg, ..plain };
+        let shortcut = EncoderOptions { shortcut_pool: ShortcutPool::Max, ..plain };
+        let attention = EncoderOptions { self_attention: true, ..plain };
+        let excite = EncoderOptions { squeeze_excite: true, ..plain };
+        for (options, option) in [
+            (mish, "other activation"),
+            (stem, "other stem pooling"),
+            (shortcut, "shortcut pooling"),
+            (attention, "self-attention"),
+            (excite, "squeeze-and-excitation"),
+        ] {
+            let want = format!("resnet18 has no {option}; only xresnets have it");
+            check_refused("resnet18", options, &want);
+        }
+    }
+
+    #[test]
+    fn sizes_are_rounded_up() {
+        for name in ["xresnet18", "resnet18"] {
+            let encoder = build(name, EncoderOptions::default()).unwrap();
+            for (h, w) in [(33, 64), (1, 7)] {
+                let x = Tensor::zeros((1, 3, h, w), DType::F32, &Device::Cpu).unwrap();
+                let features = encoder.features(&x, Mode::Evaluate).unwrap();
+                for (i, (feature, channels)) in
+                    features.iter().zip(encoder.spec().channels()).enumerate()
+                {
+                    let side = |pixels: usize| pixels.div_ceil(2 << i);
+                    assert_eq!(feature.dims(), [1, channels, side(h), side(w)], "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn groups_are_fastai_s() {
+        let group = |encoder: usize, name| ENCODERS[encoder].layer_group(name);
+        let xresnet =
+            ["0.0.weight", "2.1.bias", "4.0.convpath.0.0.weight", "7.1.convpath.1.1.bias"];
+        assert_eq!(xresnet.map(|name| group(0, name)), [0, 0, 1, 1]);
+        let resnet = ["conv1.weight", "bn1.bias", "layer2.1.bn2.bias", "layer3.0.conv1.weight"];
+        assert_eq!(resnet.map(|name| group(3, name)), [0, 0, 0, 1]);
+    }
+}

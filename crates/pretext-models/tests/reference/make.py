@@ -237,6 +237,28 @@ def projection_head():
     (HERE / "projection_head.json").write_text(json.dumps(y.tolist()) + "\n")
 
 
-for case in sys.argv[1:] or [*CASES, "projection_head"]:
-    projection_head() if case == "projection_head" else make(case)
+INITIAL = {
+    **{name: CASES[name][0] for name in ["xresnet18", "xresnet50", "xresnet18-sa", "xresnet18-se"]},
+    "resnet18": CASES["resnet18"][0],
+    "resnet50-zero": lambda: torchvision.models.resnet50(num_classes=CLASSES, zero_init_residual=True),
+    "unet-xresnet18-all": CASES["unet-xresnet18-all"][0],
+}
+
+
+def initial():
+    """Mean and standard deviation of every tensor before training."""
+    out = {}
+    for case, build in INITIAL.items():
+        torch.manual_seed(0)
+        out[case] = {
+            name: [float(f"{x:.5g}") for x in (t.mean().item(), t.std(correction=0).item())]
+            for name, t in build().state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        }
+    (HERE / "initial.json").write_text(json.dumps(out, indent=0) + "\n")
+
+
+OTHERS = {"projection_head": projection_head, "initial": initial}
+for case in sys.argv[1:] or [*CASES, *OTHERS]:
+    OTHERS[case]() if case in OTHERS else make(case)
     print(case)
