@@ -176,10 +176,9 @@ fn a_dry_run_only_prints() {
 #[test]
 fn mistakes_are_one_line() {
     let bench = Bench::new();
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 4] = [
         (&["--runs", "1,2"], "--runs"),
         (&["--sizes", "0"], "--sizes"),
-        (&["--init", "random,grayblur"], "grayblur"),
         (&["--sizes", "big"], "big"),
         (&["--data", "imagewang"], "cargo xtask fetch-data imagewang-160"),
     ];

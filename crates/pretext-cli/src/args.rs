@@ -262,10 +262,10 @@ struct CommonArgs {
     clip: Option<f64>,
     /// Smallest share of a picture's area that a training crop keeps
     #[arg(long, value_name = "SHARE", default_value_t = Common::default().min_scale, help_heading = "Recipe")]
-    min_scale: f32,
+    min_scale: f64,
     /// Probability of a horizontal flip
     #[arg(long, value_name = "P", default_value_t = Common::default().flip, help_heading = "Recipe")]
-    flip: f32,
+    flip: f64,
     /// The encoder's activation
     #[arg(long, value_name = "NAME", default_value = "relu", value_parser = table(ACTIVATIONS), help_heading = "Recipe")]
     activation: Activation,

@@ -35,9 +35,9 @@ pub struct Common {
     /// The largest L2 norm of all gradients together; `None` does not clip.
     pub clip: Option<f64>,
     /// The smallest share of a picture's area that a training crop keeps.
-    pub min_scale: f32,
+    pub min_scale: f64,
     /// The probability of a horizontal flip.
-    pub flip: f32,
+    pub flip: f64,
     /// The seed of every random stream.
     pub seed: u64,
 }

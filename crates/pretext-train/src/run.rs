@@ -112,8 +112,8 @@ pub(crate) fn rest(mut order: Vec<usize>, steps: usize, batch_size: usize) -> Ve
 
 /// The crop and flip of the published recipe.
 pub(crate) fn training_crop(common: &Common) -> Compose {
-    let crop = RandomResizedCrop::fastai(common.size).with_min_scale(common.min_scale);
-    Compose::new(vec![Box::new(crop), Box::new(HorizontalFlip { p: common.flip })])
+    let crop = RandomResizedCrop::fastai(common.size).with_min_scale(common.min_scale as f32);
+    Compose::new(vec![Box::new(crop), Box::new(HorizontalFlip { p: common.flip as f32 })])
 }
 
 /// A recipe as a record keeps it.
