@@ -61,7 +61,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, Flaw> {
     })?;
     let start = PREFIX + header;
     let expected = start.saturating_add(metadata.data_len() as u64);
-    if length < expected {
+    if length != expected {
         let reason = format!("it has {length} bytes, its header promises {expected}");
         return Err(Flaw::Format(reason));
     }
