@@ -55,7 +55,7 @@ impl<'a> Builder<'a> {
     /// A new variable.
     ///
     /// # Errors
-    /// If the name is taken.
+    /// [`crate::Error::Tensor`] if the name is taken.
     pub fn variable(
         &self,
         name: &str,

@@ -125,7 +125,8 @@ enum Network {
 /// ```
 ///
 /// # Errors
-/// If there is no such encoder, or it has no such variant.
+/// [`Error::UnknownEncoder`] naming those that there are; [`Error::Option`] if it has no such variant;
+/// [`Error::Tensor`] if the builder's names are taken.
 pub fn encoder(name: &str, options: &EncoderOptions, builder: Builder<'_>) -> Result<Encoder> {
     let spec = ENCODERS
         .iter()
@@ -172,10 +173,11 @@ impl Encoder {
     }
 
     /// The deepest features: `[N, 3, H, W]`, normalised `f32`, to `[N, C, H / 32, W / 32]`, rounded
-    /// up.
+    /// up, none negative.
     ///
     /// # Errors
-    /// If a picture is too small or memory cannot be had.
+    /// [`Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
+    /// training that a batch norm has a single value a channel.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let deepest = self.features(x, mode)?.pop();
         Ok(deepest.ok_or_else(|| candle_core::Error::Msg("an encoder without stages".into()))?)

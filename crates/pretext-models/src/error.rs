@@ -57,7 +57,7 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A tensor operation failed, for example because a picture is too small.
+    /// A tensor operation failed, for example because a batch has four channels.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }

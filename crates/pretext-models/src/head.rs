@@ -50,7 +50,7 @@ impl Classifier {
     /// A classifier with random weights.
     ///
     /// # Errors
-    /// As for [`encoder`].
+    /// As for [`encoder()`].
     pub fn new(
         name: &str,
         options: &EncoderOptions,
@@ -77,7 +77,8 @@ impl Classifier {
     /// `[N, 3, H, W]`, normalised `f32`, to logits `[N, K]`.
     ///
     /// # Errors
-    /// If a picture is too small or memory cannot be had.
+    /// [`crate::Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
+    /// training that a batch norm has a single value a channel.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.head(&self.embed(x, mode)?)
     }
@@ -85,7 +86,8 @@ impl Classifier {
     /// The features that the head sees: `[N, 3, H, W]` to `[N, C]`.
     ///
     /// # Errors
-    /// If a picture is too small or memory cannot be had.
+    /// [`crate::Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
+    /// training that a batch norm has a single value a channel.
     pub fn embed(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         Ok(pretext_ops::global_avg_pool2d(&self.encoder.forward(x, mode)?)?)
     }
@@ -93,7 +95,7 @@ impl Classifier {
     /// The logits of features: `[N, C]` to `[N, K]`.
     ///
     /// # Errors
-    /// If the features are of another encoder.
+    /// [`crate::Error::Tensor`] if the features are of another encoder.
     pub fn head(&self, features: &Tensor) -> Result<Tensor> {
         Ok(self.head.forward(features)?)
     }
@@ -156,7 +158,7 @@ impl ProjectionHead {
     /// A head from `inputs` features over `hidden` to `outputs`.
     ///
     /// # Errors
-    /// If a name is taken.
+    /// [`crate::Error::Tensor`] if a name is taken.
     pub fn new(inputs: usize, hidden: usize, outputs: usize, builder: Builder<'_>) -> Result<Self> {
         let init = |fan: usize| (Init::TorchDefault, Init::Uniform(1.0 / (fan as f64).sqrt()));
         Ok(Self {
@@ -166,10 +168,10 @@ impl ProjectionHead {
         })
     }
 
-    /// `[N, inputs]` to `[N, outputs]`.
+    /// `f32` `[N, inputs]` to `[N, outputs]`.
     ///
     /// # Errors
-    /// If shapes do not fit, or a training batch has a single sample.
+    /// [`crate::Error::Tensor`] if shapes do not fit, or a training batch has a single sample.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let hidden = self.first.forward(x)?;
         let (n, c) = hidden.dims2()?;

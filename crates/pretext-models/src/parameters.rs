@@ -65,7 +65,7 @@ impl Parameters {
     /// Adds a variable with an initial value, converted to [`dtype`](Self::dtype).
     ///
     /// # Errors
-    /// If the name is taken or memory cannot be had.
+    /// [`Error::Tensor`] if the name is taken.
     pub fn insert(&self, name: &str, kind: Kind, value: &Tensor) -> Result<Var> {
         let mut list = self.lock();
         if list.iter().any(|parameter| parameter.name == name) {

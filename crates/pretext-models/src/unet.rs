@@ -52,7 +52,7 @@ impl UNet {
     /// [`forward`](Self::forward) afterwards.
     ///
     /// # Errors
-    /// As for [`encoder`].
+    /// As for [`encoder()`].
     pub fn new(
         name: &str,
         options: &EncoderOptions,
@@ -112,7 +112,8 @@ impl UNet {
     /// unbounded.
     ///
     /// # Errors
-    /// If a picture is too small or memory cannot be had.
+    /// [`crate::Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
+    /// training that a batch norm has a single value a channel.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let features = self.encoder.features(x, mode)?;
         let mut y = self.norm.forward(&features[4], mode)?;

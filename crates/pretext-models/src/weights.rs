@@ -18,8 +18,28 @@ use crate::header::{self, Flaw, Opened};
 ///
 /// Equal tensors and metadata give equal bytes.
 ///
+/// Folders that are not there are made. A tensor may be `f32`, `f64`, `u32`, `i64` or `u8`.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use candle_core::{Device, Tensor};
+/// use pretext_models::weights;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("encoder.safetensors");
+/// let bias = Tensor::new(&[0.5f32, -1.0], &Device::Cpu)?;
+/// let recipe = BTreeMap::from([("task".to_owned(), "grey-blur".to_owned())]);
+/// weights::save(&path, &BTreeMap::from([("bias".to_owned(), bias)]), &recipe)?;
+/// let (tensors, metadata) = weights::read(&path)?;
+/// assert_eq!(tensors["bias"].to_vec1::<f32>()?, [0.5, -1.0]);
+/// assert_eq!(metadata, recipe);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
-/// If the folder cannot be written to.
+/// [`Error::Io`] if the file cannot be written, [`Error::Tensor`] for a tensor of another type; a file
+/// that was there is as it was then, and nothing else is left.
 pub fn save(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,

@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Where runs, tables and pages go [default: runs/<data> of this checkout]
+    /// Where runs, tables and pages go [default: runs/NAME of this checkout]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print the commands that would run, and nothing else
