@@ -102,8 +102,8 @@ fn gamma(builder: &Builder<'_>) -> Result<Tensor> {
     Ok(builder.variable("gamma", Kind::Weight, 1, Init::Constant(0.0))?.into_inner())
 }
 
-/// A pointwise convolution without bias whose weight is divided by its largest singular value (Miyato et al.,
-/// "Spectral Normalization for Generative Adversarial Networks", 2018), as
+/// A pointwise convolution without bias whose weight is divided by its largest singular value
+/// (Miyato et al., "Spectral Normalization for Generative Adversarial Networks", 2018), as
 /// `torch.nn.utils.spectral_norm` does.
 struct SpectralConv {
     weight: Tensor,

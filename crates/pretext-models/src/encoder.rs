@@ -173,7 +173,7 @@ impl Encoder {
     }
 
     /// The deepest features: `[N, 3, H, W]`, normalised `f32`, to `[N, C, H / 32, W / 32]`, rounded
-    /// up, none negative.
+    /// up.
     ///
     /// # Errors
     /// [`Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
