@@ -192,7 +192,7 @@ pub(crate) struct InfoArgs {
 /// What is read, and how strictly.
 #[derive(clap::Args)]
 pub(crate) struct DataArgs {
-    /// Folder of pictures (train/<class>/, unsup/, val/<class>/, or any other), or a cache
+    /// Folder of pictures (train/CLASS/, unsup/, val/CLASS/, or any other), or a cache
     #[arg(long = "data", value_name = "DIR")]
     pub(crate) path: PathBuf,
     /// End at the first damaged picture instead of leaving it out
