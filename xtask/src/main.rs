@@ -77,7 +77,11 @@ fn write_whole(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
         let folder = path.parent().unwrap_or(std::path::Path::new("."));
         std::fs::create_dir_all(folder)?;
-        let mut part = tempfile::NamedTempFile::new_in(folder)?;
+        let mut part = tempfile::Builder::new();
+        // A temporary file is for its owner only; a result is as readable as any other file.
+        #[cfg(unix)]
+        part.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut part = part.prefix(".part-").tempfile_in(folder)?;
         std::io::Write::write_all(&mut part, bytes)?;
         part.as_file().sync_all()?;
         part.persist(path).map_err(|error| error.error)?;

@@ -20,7 +20,11 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         _ => Path::new("."),
     };
     fs::create_dir_all(folder).at(folder)?;
-    let mut part = tempfile::NamedTempFile::new_in(folder).at(folder)?;
+    let mut part = tempfile::Builder::new();
+    // A temporary file is for its owner only; a result is as readable as any other file.
+    #[cfg(unix)]
+    part.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut part = part.prefix(".part-").tempfile_in(folder).at(folder)?;
     part.write_all(bytes).at(path)?;
     part.as_file().sync_all().at(path)?;
     part.persist(path).map_err(|error| error.error).at(path)?;

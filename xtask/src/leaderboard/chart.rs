@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::plan::RANDOM;
+
 /// One line of a chart: a run, a value an epoch.
 pub(super) struct Line {
     /// Lines of one series share a colour and an entry in the legend.
@@ -12,10 +14,11 @@ pub(super) struct Line {
     pub(super) values: Vec<Option<f64>>,
 }
 
-/// The colours of the series in order: Okabe and Ito's (2008), told apart by colour-blind readers
-/// too; grey is for the baseline, which comes first.
-const COLOURS: [&str; 7] =
-    ["#888888", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+/// The colour of the runs from random weights.
+const BASELINE: &str = "#888888";
+/// The colours of all others in order: Okabe and Ito's (2008), told apart by colour-blind readers
+/// too.
+const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 280.0;
@@ -112,8 +115,11 @@ pub(super) fn series(lines: &[Line]) -> Vec<&str> {
 
 /// The colour of a series.
 pub(super) fn colour(series: &[&str], name: &str) -> &'static str {
-    let place = series.iter().position(|series| *series == name).unwrap_or(0);
-    COLOURS[place % COLOURS.len()]
+    if name == RANDOM {
+        return BASELINE;
+    }
+    let mut others = series.iter().filter(|series| **series != RANDOM);
+    COLOURS[others.position(|series| *series == name).unwrap_or(0) % COLOURS.len()]
 }
 
 /// 1, 2 or 5 times a power of ten: the smallest such number that is not below `least`.

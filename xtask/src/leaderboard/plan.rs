@@ -24,10 +24,17 @@ mod quick {
 mod full {
     pub(super) const SIZES: [u32; 3] = [128, 192, 256];
     pub(super) const EPOCHS: [u32; 4] = [5, 20, 80, 200];
-    pub(super) const RUNS: [u32; 4] = [5, 3, 1, 1];
     pub(super) const PRETRAIN_EPOCHS: u32 = 15;
     pub(super) const ENCODER: &str = "xresnet34";
     pub(super) const BATCH_SIZE: usize = 64;
+
+    pub(super) fn runs(epochs: u32) -> u32 {
+        match epochs {
+            ..=5 => 5,
+            6..=20 => 3,
+            _ => 1,
+        }
+    }
 }
 
 /// Everything that is asked for.
@@ -89,7 +96,8 @@ impl Matrix {
             .unwrap_or_else(|| if wang { full::EPOCHS.to_vec() } else { vec![quick::EPOCHS] });
         let runs = match &args.runs {
             Some(runs) => runs.clone(),
-            None if wang && args.epochs.is_none() => full::RUNS.to_vec(),
+            // Fewer runs of longer trainings, as the public leaderboard has them.
+            None if wang => epochs.iter().map(|&epochs| full::runs(epochs)).collect(),
             None => vec![quick::RUNS],
         };
         let runs = match runs[..] {
