@@ -140,6 +140,7 @@ fn from_pictures_to_a_score() {
     works(&line);
     assert!(works(&["info", text(&features)]).contains("train.features"));
     assert!(works(&["info", text(&encoder)]).contains("grey-blur"));
+    assert!(works(&["info", "--machine"]).contains("instructions"));
 
     let cache = folder.path().join("cache.safetensors");
     works(&["cache", "--data", text(&data), "--out", text(&cache)]);

@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Decode a data set once, into one file that opens at once
     Cache(CacheArgs),
-    /// Say what a weight file, a cache, a run or a folder of pictures holds
+    /// Say what a weight file, a cache, a run, a folder of pictures or this machine holds
     Info(InfoArgs),
 }
 
@@ -185,8 +185,12 @@ pub(crate) struct CacheArgs {
 #[derive(clap::Args)]
 pub(crate) struct InfoArgs {
     /// A file or folder
-    #[arg(value_name = "PATH")]
-    pub(crate) path: PathBuf,
+    #[arg(value_name = "PATH", required_unless_present = "machine")]
+    pub(crate) path: Option<PathBuf>,
+    /// Say what this machine computes with; PRETEXT_ISA (avx512, avx2 or portable) forces its
+    /// instructions, PRETEXT_WINOGRAD=0 turns off the convolutions that trade rounding for speed
+    #[arg(long, conflicts_with = "path")]
+    pub(crate) machine: bool,
 }
 
 /// What is read, and how strictly.

@@ -2,6 +2,7 @@
 //! convolutions, and squeeze-and-excitation over its channels.
 
 use candle_core::{D, Result as TensorResult, Tensor, Var};
+use pretext_ops::channels_last;
 
 use crate::builder::{Builder, Init};
 use crate::error::Result;
@@ -35,8 +36,8 @@ impl SqueezeExcite {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
-        let (n, c, _, _) = x.dims4()?;
-        let mean = pretext_ops::global_avg_pool2d(x)?.reshape((n, c, 1, 1))?;
+        let (n, _, _, c) = x.dims4()?;
+        let mean = channels_last::global_avg_pool2d(x)?.reshape((n, 1, 1, c))?;
         let squeezed = self.squeeze.forward(&mean, mode)?;
         let gate = candle_nn::ops::sigmoid(&self.excite.forward(&squeezed, mode)?)?;
         x.broadcast_mul(&gate)
@@ -58,11 +59,12 @@ impl SimpleSelfAttention {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+        let x = &channels_last::channels_first(x)?;
         let convolved = self.conv.forward(x, mode)?;
         let flat = x.flatten_from(2)?;
         let likeness = flat.matmul(&flat.t()?.contiguous()?)?;
         let attended = likeness.matmul(&convolved)?.reshape(x.shape())?;
-        attended.broadcast_mul(&self.gamma)? + x
+        channels_last::channels_last(&(attended.broadcast_mul(&self.gamma)? + x)?)
     }
 }
 
@@ -88,12 +90,13 @@ impl SelfAttention {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+        let x = &channels_last::channels_first(x)?;
         let (query, key) = (self.query.forward(x, mode)?, self.key.forward(x, mode)?);
         let value = self.value.forward(x, mode)?;
         let likeness = query.t()?.contiguous()?.matmul(&key)?;
         let attention = candle_nn::ops::softmax(&likeness, 1)?;
         let attended = value.matmul(&attention)?.reshape(x.shape())?;
-        attended.broadcast_mul(&self.gamma)? + x
+        channels_last::channels_last(&(attended.broadcast_mul(&self.gamma)? + x)?)
     }
 }
 

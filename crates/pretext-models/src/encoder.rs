@@ -1,6 +1,7 @@
 //! Every encoder that can be trained, in one table.
 
-use candle_core::Tensor;
+use candle_core::{Result as TensorResult, Tensor};
+use pretext_ops::channels_last;
 
 use crate::builder::Builder;
 use crate::error::{Error, Result};
@@ -179,7 +180,12 @@ impl Encoder {
     /// [`Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
     /// training that a batch norm has a single value a channel.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let deepest = self.features(x, mode)?.pop();
+        Ok(channels_last::channels_first(&self.deepest(x, mode)?)?)
+    }
+
+    /// The same channels-last: `[N, H / 32, W / 32, C]`.
+    pub(crate) fn deepest(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let deepest = self.features_channels_last(&channels_last::channels_last(x)?, mode)?.pop();
         Ok(deepest.ok_or_else(|| candle_core::Error::Msg("an encoder without stages".into()))?)
     }
 
@@ -189,6 +195,12 @@ impl Encoder {
     /// # Errors
     /// As for [`forward`](Self::forward).
     pub fn features(&self, x: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+        let features = self.features_channels_last(&channels_last::channels_last(x)?, mode)?;
+        Ok(features.iter().map(channels_last::channels_first).collect::<TensorResult<_>>()?)
+    }
+
+    /// The same with input and features channels-last.
+    pub(crate) fn features_channels_last(&self, x: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
         Ok(match &self.network {
             Network::XResNet(network) => network.features(x, mode)?,
             Network::ResNet(network) => network.features(x, mode)?,

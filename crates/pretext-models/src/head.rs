@@ -5,6 +5,8 @@ use std::path::Path;
 
 use candle_core::{Result as TensorResult, Tensor};
 
+use pretext_ops::channels_last::{Activation, Then};
+
 use crate::builder::{Builder, Init};
 use crate::encoder::{Encoder, EncoderSpec, encoder};
 use crate::error::Result;
@@ -89,7 +91,7 @@ impl Classifier {
     /// [`crate::Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
     /// training that a batch norm has a single value a channel.
     pub fn embed(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        Ok(pretext_ops::global_avg_pool2d(&self.encoder.forward(x, mode)?)?)
+        Ok(pretext_ops::channels_last::global_avg_pool2d(&self.encoder.deepest(x, mode)?)?)
     }
 
     /// The logits of features: `[N, C]` to `[N, K]`.
@@ -175,7 +177,8 @@ impl ProjectionHead {
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let hidden = self.first.forward(x)?;
         let (n, c) = hidden.dims2()?;
-        let normed = self.norm.forward(&hidden.reshape((n, c, 1, 1))?, mode)?;
-        Ok(self.second.forward(&pretext_ops::relu(&normed)?.reshape((n, c))?)?)
+        let relu = Then { activation: Activation::Relu, ..Then::default() };
+        let normed = self.norm.forward(&hidden.reshape((n, 1, 1, c))?, mode, relu)?;
+        Ok(self.second.forward(&normed.reshape((n, c))?)?)
     }
 }

@@ -1,6 +1,10 @@
 //! The layers that networks are made of, with fastai's names inside.
+//!
+//! Inside a network pictures are channels-last, `[N, H, W, C]`, which trains fastest; they are
+//! turned where they come in and where features go out.
 
 use candle_core::{Result as TensorResult, Tensor, Var};
+use pretext_ops::channels_last::{self, Then};
 
 use crate::builder::{Builder, Init};
 use crate::error::Result;
@@ -46,8 +50,18 @@ impl Conv {
         })
     }
 
+    /// `[N, H, W, C]` to `[N, H', W', O]`.
     pub(crate) fn forward(&self, x: &Tensor) -> TensorResult<Tensor> {
-        pretext_ops::conv2d(x, &self.weight, self.bias.as_ref(), self.stride, self.padding)
+        self.forward_then(x, channels_last::Activation::Identity)
+    }
+
+    fn forward_then(
+        &self,
+        x: &Tensor,
+        activation: channels_last::Activation,
+    ) -> TensorResult<Tensor> {
+        let (weight, bias) = (&self.weight, self.bias.as_ref());
+        channels_last::conv2d(x, weight, bias, self.stride, self.padding, activation)
     }
 }
 
@@ -79,19 +93,52 @@ impl BatchNorm {
         })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+    /// `[N, H, W, C]`, normalised and then added to a residual and activated.
+    pub(crate) fn forward(&self, x: &Tensor, mode: Mode, then: Then<'_>) -> TensorResult<Tensor> {
         let (mean, var) = (&self.running_mean, &self.running_var);
         match mode {
-            Mode::Evaluate => pretext_ops::batch_norm_eval(
+            Mode::Evaluate => channels_last::batch_norm_eval(
                 x,
-                &self.weight,
-                &self.bias,
-                &mean.as_detached_tensor(),
-                &var.as_detached_tensor(),
+                (&self.weight, &self.bias),
+                (&mean.as_detached_tensor(), &var.as_detached_tensor()),
+                then,
                 EPS,
             ),
             Mode::Train => {
-                let out = pretext_ops::batch_norm(x, &self.weight, &self.bias, EPS)?;
+                let out = channels_last::batch_norm(x, &self.weight, &self.bias, then, EPS)?;
+                follow(mean, &out.mean)?;
+                follow(var, &out.variance)?;
+                Ok(out.y)
+            }
+        }
+    }
+}
+
+impl BatchNorm {
+    /// A convolution without a bias and this normalisation behind it, `[N, H, W, C]` to
+    /// `[N, H', W', O]`.
+    pub(crate) fn behind(
+        &self,
+        conv: &Conv,
+        x: &Tensor,
+        mode: Mode,
+        then: Then<'_>,
+    ) -> TensorResult<Tensor> {
+        let (mean, var) = (&self.running_mean, &self.running_var);
+        let (norm, window) = ((&self.weight, &self.bias), (conv.stride, conv.padding));
+        match mode {
+            Mode::Evaluate => channels_last::conv_norm_eval(
+                x,
+                &conv.weight,
+                norm,
+                (&mean.as_detached_tensor(), &var.as_detached_tensor()),
+                window,
+                then,
+                EPS,
+            ),
+            Mode::Train => {
+                let weight = &conv.weight;
+                let out = channels_last::conv_norm(x, weight, norm, window, then, EPS)?;
                 follow(mean, &out.mean)?;
                 follow(var, &out.variance)?;
                 Ok(out.y)
@@ -159,13 +206,22 @@ impl ConvLayer {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
-        let mut x = self.conv.forward(x)?;
-        if let Some(norm) = &self.norm {
-            x = norm.forward(&x, mode)?;
-        }
-        match self.activation {
-            Some(activation) => activation.forward(&x),
-            None => Ok(x),
+        self.forward_onto(x, None, self.activation, mode)
+    }
+
+    /// The same with a residual added before the given activation.
+    pub(crate) fn forward_onto(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        activation: Option<Activation>,
+        mode: Mode,
+    ) -> TensorResult<Tensor> {
+        let activation = activation.map(Activation::op).unwrap_or_default();
+        match (&self.norm, residual) {
+            (Some(norm), _) => norm.behind(&self.conv, x, mode, Then { residual, activation }),
+            (None, None) => self.conv.forward_then(x, activation),
+            (None, Some(residual)) => activation.apply(&(self.conv.forward(x)? + residual)?),
         }
     }
 }

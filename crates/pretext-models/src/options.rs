@@ -1,6 +1,7 @@
 //! Variants of an encoder: activation, poolings, attention, initial state.
 
 use candle_core::{Result, Tensor};
+use pretext_ops::channels_last;
 use serde::{Deserialize, Serialize};
 
 /// Variants of an encoder; the default is what fastai and torchvision build without arguments.
@@ -46,11 +47,16 @@ pub enum Activation {
 }
 
 impl Activation {
-    pub(crate) fn forward(self, x: &Tensor) -> Result<Tensor> {
+    /// The operator, for layers that apply it as they write.
+    pub(crate) fn op(self) -> channels_last::Activation {
         match self {
-            Self::Relu => pretext_ops::relu(x),
-            Self::Mish => pretext_ops::mish(x),
+            Self::Relu => channels_last::Activation::Relu,
+            Self::Mish => channels_last::Activation::Mish,
         }
+    }
+
+    pub(crate) fn forward(self, x: &Tensor) -> Result<Tensor> {
+        self.op().apply(x)
     }
 }
 
@@ -71,10 +77,10 @@ pub enum StemPool {
 impl StemPool {
     pub(crate) fn forward(self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Max => pretext_ops::max_pool2d(x, 3, 2, 1),
-            Self::Avg => pretext_ops::avg_pool2d(x, 3, 2, 1, pretext_ops::AvgPool::default()),
+            Self::Max => channels_last::max_pool2d(x, 3, 2, 1),
+            Self::Avg => channels_last::avg_pool2d(x, 3, 2, 1, pretext_ops::AvgPool::default()),
             Self::MaxBlur => {
-                pretext_ops::blur_pool2d(&pretext_ops::max_pool2d(x, 3, 1, 1)?, BLUR, 2)
+                channels_last::blur_pool2d(&channels_last::max_pool2d(x, 3, 1, 1)?, BLUR, 2)
             }
         }
     }
@@ -99,20 +105,20 @@ const BLUR: usize = 3;
 
 impl ShortcutPool {
     pub(crate) fn forward(self, x: &Tensor) -> Result<Tensor> {
-        let (_, _, h, w) = x.dims4()?;
+        let (_, h, w, _) = x.dims4()?;
         match self {
             Self::Avg => {
                 let options = pretext_ops::AvgPool { ceil_mode: true, ..Default::default() };
-                pretext_ops::avg_pool2d(x, 2, 2, 0, options)
+                channels_last::avg_pool2d(x, 2, 2, 0, options)
             }
             Self::Max => {
                 // A repeated border does not change a maximum.
-                let x = x.pad_with_same(2, 0, h % 2)?.pad_with_same(3, 0, w % 2)?;
-                pretext_ops::max_pool2d(&x, 2, 2, 0)
+                let x = x.pad_with_same(1, 0, h % 2)?.pad_with_same(2, 0, w % 2)?;
+                channels_last::max_pool2d(&x, 2, 2, 0)
             }
             Self::MaxBlur => {
-                let x = x.pad_with_same(2, 0, 1)?.pad_with_same(3, 0, 1)?;
-                pretext_ops::blur_pool2d(&pretext_ops::max_pool2d(&x, 2, 1, 0)?, BLUR, 2)
+                let x = x.pad_with_same(1, 0, 1)?.pad_with_same(2, 0, 1)?;
+                channels_last::blur_pool2d(&channels_last::max_pool2d(&x, 2, 1, 0)?, BLUR, 2)
             }
         }
     }
@@ -128,8 +134,8 @@ mod tests {
     #[track_caller]
     fn check((h, w): (usize, usize), pool: impl Fn(&Tensor) -> Result<Tensor>, want: &[&[f32]]) {
         let x = Tensor::arange(0f32, (h * w) as f32, &Device::Cpu).unwrap();
-        let y = pool(&x.reshape((1, 1, h, w)).unwrap()).unwrap();
-        assert_eq!(y.squeeze(0).unwrap().squeeze(0).unwrap().to_vec2::<f32>().unwrap(), want);
+        let y = pool(&x.reshape((1, h, w, 1)).unwrap()).unwrap();
+        assert_eq!(y.squeeze(0).unwrap().squeeze(2).unwrap().to_vec2::<f32>().unwrap(), want);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! 2016), under torchvision's parameter names.
 
 use candle_core::{Result as TensorResult, Tensor};
+use pretext_ops::channels_last::{self, Activation, Then};
 
 use crate::builder::{Builder, Init};
 use crate::error::Result;
@@ -28,8 +29,8 @@ impl NormedConv {
         })
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
-        self.norm.forward(&self.conv.forward(x)?, mode)
+    fn forward(&self, x: &Tensor, mode: Mode, then: Then<'_>) -> TensorResult<Tensor> {
+        self.norm.behind(&self.conv, x, mode, then)
     }
 }
 
@@ -73,18 +74,17 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
-        let mut branch = x.clone();
-        for (i, layer) in self.branch.iter().enumerate() {
-            if i > 0 {
-                branch = pretext_ops::relu(&branch)?;
-            }
-            branch = layer.forward(&branch, mode)?;
-        }
         let identity = match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x, mode)?,
+            Some(shortcut) => shortcut.forward(x, mode, Then::default())?,
             None => x.clone(),
         };
-        pretext_ops::relu(&(branch + identity)?)
+        let last = self.branch.len() - 1;
+        let mut x = x.clone();
+        for (i, layer) in self.branch.iter().enumerate() {
+            let residual = (i == last).then_some(&identity);
+            x = layer.forward(&x, mode, Then { residual, activation: Activation::Relu })?;
+        }
+        Ok(x)
     }
 }
 
@@ -119,11 +119,12 @@ impl ResNet {
         Ok(Self { stem, stages })
     }
 
-    /// The outputs of the stem and of the four stages.
+    /// The outputs of the stem and of the four stages, channels-last as the input.
     pub(crate) fn features(&self, x: &Tensor, mode: Mode) -> TensorResult<Vec<Tensor>> {
-        let mut x = pretext_ops::relu(&self.stem.forward(x, mode)?)?;
+        let relu = Then { activation: Activation::Relu, ..Then::default() };
+        let mut x = self.stem.forward(x, mode, relu)?;
         let mut features = vec![x.clone()];
-        x = pretext_ops::max_pool2d(&x, 3, 2, 1)?;
+        x = channels_last::max_pool2d(&x, 3, 2, 1)?;
         for stage in &self.stages {
             for block in stage {
                 x = block.forward(&x, mode)?;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Result as TensorResult, Tensor};
+use pretext_ops::channels_last::{self, Then};
 
 use crate::attention::SelfAttention;
 use crate::builder::{Builder, Init};
@@ -115,9 +116,10 @@ impl UNet {
     /// [`crate::Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
     /// training that a batch norm has a single value a channel.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let features = self.encoder.features(x, mode)?;
-        let mut y = self.norm.forward(&features[4], mode)?;
-        y = pretext_ops::relu(&y)?;
+        let x = &channels_last::channels_last(x)?;
+        let features = self.encoder.features_channels_last(x, mode)?;
+        let relu = Then { activation: channels_last::Activation::Relu, ..Then::default() };
+        let mut y = self.norm.forward(&features[4], mode, relu)?;
         for layer in &self.middle {
             y = layer.forward(&y, mode)?;
         }
@@ -125,11 +127,11 @@ impl UNet {
             y = block.forward(&y, &features[block.skip], mode)?;
         }
         y = resize(&self.last_shuffle.forward(&y, mode)?, x)?;
-        let merged = Tensor::cat(&[&y, x], 1)?;
+        let merged = Tensor::cat(&[&y, x], 3)?;
         y = self.last_block[0].forward(&merged, mode)?;
         y = self.last_block[1].forward(&y, mode)?;
         y = pretext_ops::relu(&(y + merged)?)?;
-        y = self.last_conv.forward(&y)?;
+        y = channels_last::channels_first(&self.last_conv.forward(&y)?)?;
         Ok(if self.sigmoid { candle_nn::ops::sigmoid(&y)? } else { y })
     }
 
@@ -155,11 +157,11 @@ fn skips(size: usize) -> Vec<usize> {
 
 /// The tensor at the size of another, by nearest neighbours.
 fn resize(x: &Tensor, like: &Tensor) -> TensorResult<Tensor> {
-    let ((_, _, h, w), (_, _, height, width)) = (x.dims4()?, like.dims4()?);
+    let ((_, h, w, _), (_, height, width, _)) = (x.dims4()?, like.dims4()?);
     if (h, w) == (height, width) {
         Ok(x.clone())
     } else {
-        pretext_ops::upsample_nearest2d(x, height, width)
+        channels_last::upsample_nearest2d(x, height, width)
     }
 }
 
@@ -184,8 +186,8 @@ impl Shuffle {
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
-        let y = pretext_ops::pixel_shuffle(&self.conv.forward(x, mode)?, 2)?;
-        if self.blur { pretext_ops::replicate_blur2d(&y) } else { Ok(y) }
+        let y = channels_last::pixel_shuffle(&self.conv.forward(x, mode)?, 2)?;
+        if self.blur { channels_last::replicate_blur2d(&y) } else { Ok(y) }
     }
 }
 
@@ -234,8 +236,8 @@ impl UpBlock {
 
     fn forward(&self, x: &Tensor, skip: &Tensor, mode: Mode) -> TensorResult<Tensor> {
         let up = resize(&self.shuffle.forward(x, mode)?, skip)?;
-        let skip = self.norm.forward(skip, mode)?;
-        let joined = pretext_ops::relu(&Tensor::cat(&[&up, &skip], 1)?)?;
+        let skip = self.norm.forward(skip, mode, Then::default())?;
+        let joined = pretext_ops::relu(&Tensor::cat(&[&up, &skip], 3)?)?;
         let y = self.convs[1].forward(&self.convs[0].forward(&joined, mode)?, mode)?;
         match &self.attention {
             Some(attention) => attention.forward(&y, mode),

@@ -78,8 +78,20 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+        let mut identity = x.clone();
+        if let Some(pool) = self.pool {
+            identity = pool.forward(&identity)?;
+        }
+        if let Some(shortcut) = &self.shortcut {
+            identity = shortcut.forward(&identity, mode)?;
+        }
         let mut branch = x.clone();
-        for layer in &self.branch {
+        let plain = self.squeeze_excite.is_none() && self.self_attention.is_none();
+        for (i, layer) in self.branch.iter().enumerate() {
+            if plain && i + 1 == self.branch.len() {
+                // The sum and the activation in the norm's own pass over memory.
+                return layer.forward_onto(&branch, Some(&identity), Some(self.activation), mode);
+            }
             branch = layer.forward(&branch, mode)?;
         }
         if let Some(squeeze_excite) = &self.squeeze_excite {
@@ -87,13 +99,6 @@ impl Block {
         }
         if let Some(self_attention) = &self.self_attention {
             branch = self_attention.forward(&branch, mode)?;
-        }
-        let mut identity = x.clone();
-        if let Some(pool) = self.pool {
-            identity = pool.forward(&identity)?;
-        }
-        if let Some(shortcut) = &self.shortcut {
-            identity = shortcut.forward(&identity, mode)?;
         }
         self.activation.forward(&(branch + identity)?)
     }
@@ -146,7 +151,7 @@ impl XResNet {
         Ok(Self { stem, pool: options.pool, stages })
     }
 
-    /// The outputs of the stem and of the four stages.
+    /// The outputs of the stem and of the four stages, channels-last as the input.
     pub(crate) fn features(&self, x: &Tensor, mode: Mode) -> TensorResult<Vec<Tensor>> {
         let mut x = x.clone();
         for layer in &self.stem {

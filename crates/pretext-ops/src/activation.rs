@@ -46,7 +46,7 @@ pub fn mish(x: &Tensor) -> Result<Tensor> {
 }
 
 /// A function of one number, and its slope.
-trait Function: Copy + Send + Sync {
+pub(crate) trait Function: Copy + Send + Sync {
     const NAME: &'static str;
     fn value<T: Float>(self, x: T) -> T;
     fn slope<T: Float>(self, x: T) -> T;
@@ -69,7 +69,7 @@ impl Function for Relu {
 }
 
 #[derive(Clone, Copy)]
-struct Mish;
+pub(crate) struct Mish;
 
 /// `tanh(ln(1 + e^x))`; where `e^x` overflows, the infinity becomes the right 1.
 fn tanh_softplus<T: Float>(x: T) -> T {

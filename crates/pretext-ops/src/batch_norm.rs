@@ -86,7 +86,7 @@ pub fn batch_norm_eval(
     x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
 }
 
-fn check_eps(eps: f64) -> Result<()> {
+pub(crate) fn check_eps(eps: f64) -> Result<()> {
     if !(eps >= 0.0 && eps.is_finite()) {
         bail!("batch_norm: eps is {eps}, it must be a number from 0")
     }

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use crate::channels_last::pixels::Terms;
 use crate::plane::{self, Plane};
 use crate::values::{Float, check_sizes};
 
@@ -30,6 +31,10 @@ use crate::values::{Float, check_sizes};
 /// ```
 pub fn blur_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     let (_, _, h, w) = plane::input("blur_pool2d", x)?;
+    plane::apply(x, blur_pool_of((h, w), kernel, stride)?)
+}
+
+pub(crate) fn blur_pool_of((h, w): (usize, usize), kernel: usize, stride: usize) -> Result<Blur> {
     if !(1..=LONGEST).contains(&kernel) || stride == 0 {
         bail!(
             "blur_pool2d: the kernel is {kernel} (it must be 1 to {LONGEST}), the stride {stride} \
@@ -38,11 +43,11 @@ pub fn blur_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     }
     check_sizes("blur_pool2d", &[("stride", stride)])?;
     if h == 0 || w == 0 {
-        bail!("blur_pool2d: the planes of {:?} are empty", x.shape())
+        bail!("blur_pool2d: the planes of {h} x {w} pixels are empty")
     }
     let before = (kernel - 1) / 2;
     let (after, border) = (kernel - 1 - before, Border::Reflect);
-    plane::apply(x, Blur { weights: binomial(kernel), kernel, stride, before, after, border })
+    Ok(Blur { weights: binomial(kernel), kernel, stride, before, after, border })
 }
 
 /// The mean of each pixel, the one above, the one to the left and the one between, with repeated
@@ -55,14 +60,15 @@ pub fn blur_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
 /// If the dtype, device or rank does not fit, or a side is 0.
 pub fn replicate_blur2d(x: &Tensor) -> Result<Tensor> {
     let (_, _, h, w) = plane::input("replicate_blur2d", x)?;
+    plane::apply(x, replicate_blur_of((h, w))?)
+}
+
+pub(crate) fn replicate_blur_of((h, w): (usize, usize)) -> Result<Blur> {
     if h == 0 || w == 0 {
-        bail!("replicate_blur2d: the planes of {:?} are empty", x.shape())
+        bail!("replicate_blur2d: the planes of {h} x {w} pixels are empty")
     }
     let weights = binomial(2);
-    plane::apply(
-        x,
-        Blur { weights, kernel: 2, stride: 1, before: 1, after: 0, border: Border::Repeat },
-    )
+    Ok(Blur { weights, kernel: 2, stride: 1, before: 1, after: 0, border: Border::Repeat })
 }
 
 /// The longest filter.
@@ -87,7 +93,7 @@ enum Border {
 }
 
 #[derive(Clone, Copy)]
-struct Blur {
+pub(crate) struct Blur {
     weights: [f64; LONGEST],
     kernel: usize,
     stride: usize,
@@ -116,8 +122,14 @@ impl Blur {
         at.clamp(0, last) as usize
     }
 
+    /// Height and width of the output.
+    pub(crate) fn output(&self, (h, w): (usize, usize)) -> (usize, usize) {
+        (self.count(h), self.count(w))
+    }
+
+    #[inline(always)]
     fn each<T: Float>(&self, (h, w): (usize, usize), mut f: impl FnMut(usize, usize, T)) {
-        let (height, width) = self.size((h, w));
+        let (height, width) = self.output((h, w));
         for i in 0..height {
             for u in 0..self.kernel {
                 let row = self.source(i, u, h) * w;
@@ -132,11 +144,20 @@ impl Blur {
     }
 }
 
+impl Terms for Blur {
+    const NAME: &'static str = <Self as Plane>::NAME;
+
+    #[inline(always)]
+    fn each_term(&self, input: (usize, usize), f: impl FnMut(usize, usize, f64)) {
+        self.each::<f64>(input, f);
+    }
+}
+
 impl Plane for Blur {
     const NAME: &'static str = "blur_pool2d";
 
-    fn size(&self, (h, w): (usize, usize)) -> (usize, usize) {
-        (self.count(h), self.count(w))
+    fn size(&self, input: (usize, usize)) -> (usize, usize) {
+        self.output(input)
     }
 
     fn forward<T: Float>(&self, input: (usize, usize), x: &[T], y: &mut [T]) {

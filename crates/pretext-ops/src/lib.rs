@@ -3,7 +3,10 @@
 mod activation;
 mod batch_norm;
 mod blur_pool;
+mod buffer;
+pub mod channels_last;
 mod conv2d;
+mod isa;
 mod linear;
 mod loss;
 mod matrix;
@@ -17,6 +20,7 @@ pub use activation::{mish, relu};
 pub use batch_norm::{BatchNormOutput, batch_norm, batch_norm_eval};
 pub use blur_pool::{blur_pool2d, replicate_blur2d};
 pub use conv2d::conv2d;
+pub use isa::{ISA_VARIABLE, Isa};
 pub use linear::linear;
 pub use loss::{cross_entropy, l1_loss, mse_loss};
 pub use pixel_shuffle::pixel_shuffle;

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use crate::channels_last::pixels::Terms;
 use crate::plane::{self, Plane};
 use crate::values::{Float, check_sizes};
 
@@ -95,7 +96,7 @@ pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
 
 /// Where windows lie.
 #[derive(Clone, Copy)]
-struct Windows {
+pub(crate) struct Windows {
     kernel: usize,
     stride: usize,
     padding: usize,
@@ -103,7 +104,7 @@ struct Windows {
 }
 
 impl Windows {
-    fn new(
+    pub(crate) fn new(
         op: &str,
         (h, w): (usize, usize),
         kernel: usize,
@@ -138,12 +139,12 @@ impl Windows {
         if (count - 1) * self.stride >= extent + self.padding { count - 1 } else { count }
     }
 
-    fn size(&self, (h, w): (usize, usize)) -> (usize, usize) {
+    pub(crate) fn size(&self, (h, w): (usize, usize)) -> (usize, usize) {
         (self.count(h), self.count(w))
     }
 
     /// What of window `i` lies inside the input.
-    fn inside(&self, i: usize, extent: usize) -> std::ops::Range<usize> {
+    pub(crate) fn inside(&self, i: usize, extent: usize) -> std::ops::Range<usize> {
         let start = i * self.stride;
         let end = (start + self.kernel).saturating_sub(self.padding).min(extent);
         start.saturating_sub(self.padding).min(end)..end
@@ -157,7 +158,7 @@ impl Windows {
 }
 
 #[derive(Clone, Copy)]
-struct Max(Windows);
+pub(crate) struct Max(pub(crate) Windows);
 
 impl Max {
     /// Calls `f(window, place of its maximum)`.
@@ -200,13 +201,14 @@ impl Plane for Max {
 }
 
 #[derive(Clone, Copy)]
-struct Average {
-    windows: Windows,
-    options: AvgPool,
+pub(crate) struct Average {
+    pub(crate) windows: Windows,
+    pub(crate) options: AvgPool,
 }
 
 impl Average {
     /// Calls `f(window, rows, columns, 1 / divisor)`.
+    #[inline(always)]
     fn each<T: Float>(
         &self,
         (h, w): (usize, usize),
@@ -225,6 +227,21 @@ impl Average {
                 f(i * width + j, rows, columns, T::from_f64(1.0 / divisor.max(1) as f64));
             }
         }
+    }
+}
+
+impl Terms for Average {
+    const NAME: &'static str = <Self as Plane>::NAME;
+
+    #[inline(always)]
+    fn each_term(&self, input: (usize, usize), mut f: impl FnMut(usize, usize, f64)) {
+        self.each(input, |window, rows, columns, share: f64| {
+            for row in rows {
+                for column in columns.clone() {
+                    f(window, row * input.1 + column, share);
+                }
+            }
+        });
     }
 }
 
@@ -262,7 +279,7 @@ impl Plane for Average {
 }
 
 #[derive(Clone, Copy)]
-struct Mean;
+pub(crate) struct Mean;
 
 impl Plane for Mean {
     const NAME: &'static str = "global_avg_pool2d";
@@ -281,5 +298,16 @@ impl Plane for Mean {
 
     fn backward<T: Float>(&self, (h, w): (usize, usize), _: &[T], dy: &[T], dx: &mut [T]) {
         dx.fill(dy[0] * T::from_f64(1.0 / (h * w) as f64));
+    }
+}
+
+impl Terms for Mean {
+    const NAME: &'static str = <Self as Plane>::NAME;
+
+    #[inline(always)]
+    fn each_term(&self, (h, w): (usize, usize), mut f: impl FnMut(usize, usize, f64)) {
+        for pixel in 0..h * w {
+            f(0, pixel, 1.0 / (h * w) as f64);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use crate::channels_last::pixels::Terms;
 use crate::plane::{self, Plane};
 use crate::values::Float;
 
@@ -51,6 +52,15 @@ pub fn upsample_bilinear2d(x: &Tensor, height: usize, width: usize) -> Result<Te
 
 fn check(op: &str, x: &Tensor, height: usize, width: usize) -> Result<()> {
     let (_, _, h, w) = plane::input(op, x)?;
+    check_sizes(op, (h, w), height, width)
+}
+
+pub(crate) fn check_sizes(
+    op: &str,
+    (h, w): (usize, usize),
+    height: usize,
+    width: usize,
+) -> Result<()> {
     if h == 0 || w == 0 || height == 0 || width == 0 {
         bail!("{op}: from {h} x {w} to {height} x {width}; no side may be 0")
     }
@@ -58,9 +68,9 @@ fn check(op: &str, x: &Tensor, height: usize, width: usize) -> Result<()> {
 }
 
 #[derive(Clone, Copy)]
-struct Nearest {
-    height: usize,
-    width: usize,
+pub(crate) struct Nearest {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
 }
 
 /// The input pixel that output pixel `i` repeats, in PyTorch's rounding.
@@ -69,6 +79,7 @@ fn nearest(i: usize, from: usize, to: usize) -> usize {
 }
 
 impl Nearest {
+    #[inline(always)]
     fn each(&self, (h, w): (usize, usize), mut f: impl FnMut(usize, usize)) {
         let columns: Vec<usize> = (0..self.width).map(|j| nearest(j, w, self.width)).collect();
         for i in 0..self.height {
@@ -77,6 +88,15 @@ impl Nearest {
                 f(i * self.width + j, row + column);
             }
         }
+    }
+}
+
+impl Terms for Nearest {
+    const NAME: &'static str = <Self as Plane>::NAME;
+
+    #[inline(always)]
+    fn each_term(&self, input: (usize, usize), mut f: impl FnMut(usize, usize, f64)) {
+        self.each(input, |to, from| f(to, from, 1.0));
     }
 }
 

@@ -97,6 +97,10 @@ pub struct Machine {
     pub system: String,
     /// Where tensors lay, such as `cpu`.
     pub device: String,
+    /// The processor's instructions that were used, such as `avx512`; results round differently
+    /// with others. Empty in records of before they were noted.
+    #[serde(default)]
+    pub instructions: String,
 }
 
 impl Machine {
@@ -108,6 +112,7 @@ impl Machine {
             threads,
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             device: "cpu".into(),
+            instructions: pretext_ops::Isa::current().to_string(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use pretext_train::Error;
 use pretext_train::data::Dataset;
-use pretext_train::record::{InitialWeights, Pretrained, Record};
+use pretext_train::record::{InitialWeights, Machine, Pretrained, Record};
 use pretext_train::saved::{FileKind, WeightFile};
 
 use super::say;
@@ -14,7 +14,10 @@ use crate::args::InfoArgs;
 use crate::failure;
 
 pub(super) fn run(args: &InfoArgs) -> Result<ExitCode> {
-    let path = args.path.as_path();
+    let Some(path) = args.path.as_deref() else {
+        machine()?;
+        return Ok(failure::DONE);
+    };
     if path.is_dir() {
         match Record::read(path)? {
             Some(record) => run_folder(&record)?,
@@ -29,6 +32,14 @@ pub(super) fn run(args: &InfoArgs) -> Result<ExitCode> {
         weight_file(path, &file)?;
     }
     Ok(failure::DONE)
+}
+
+fn machine() -> Result<()> {
+    let machine = Machine::this(0);
+    say(format_args!("processor       {}", machine.processor))?;
+    say(format_args!("cores           {}", machine.cores))?;
+    say(format_args!("system          {}", machine.system))?;
+    say(format_args!("instructions    {}", machine.instructions))
 }
 
 fn run_folder(record: &Record) -> Result<()> {

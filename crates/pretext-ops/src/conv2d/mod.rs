@@ -44,7 +44,7 @@ pub fn conv2d(
     padding: usize,
 ) -> Result<Tensor> {
     check("conv2d", &[Some(x), Some(weight), bias].into_iter().flatten().collect::<Vec<_>>())?;
-    let geometry = Geometry::new(x, weight, stride, padding)?;
+    let geometry = Geometry::new(nchw("conv2d", x)?, weight, stride, padding)?;
     if let Some(bias) = bias.filter(|bias| bias.dims() != [geometry.o]) {
         bail!("conv2d: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
     }
@@ -57,34 +57,38 @@ pub fn conv2d(
 
 /// All sizes of one convolution.
 #[derive(Clone, Copy)]
-struct Geometry {
+pub(crate) struct Geometry {
     /// Pictures.
-    n: usize,
+    pub(crate) n: usize,
     /// Input channels.
-    c: usize,
-    h: usize,
-    w: usize,
+    pub(crate) c: usize,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
     /// Output channels.
-    o: usize,
+    pub(crate) o: usize,
     /// Kernel height and width.
-    kernel: (usize, usize),
-    stride: usize,
-    padding: usize,
+    pub(crate) kernel: (usize, usize),
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
     /// Output height and width.
-    out: (usize, usize),
+    pub(crate) out: (usize, usize),
 }
 
 impl Geometry {
-    fn new(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Self> {
+    /// The sizes for an input of `n` pictures of `c` channels and `h` by `w` pixels.
+    pub(crate) fn new(
+        (n, c, h, w): (usize, usize, usize, usize),
+        weight: &Tensor,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Self> {
         check_sizes("conv2d", &[("stride", stride), ("padding", padding)])?;
-        let (n, c, h, w) = nchw("conv2d", x)?;
         let &[o, channels, kh, kw] = weight.dims() else {
             bail!("conv2d: the weight is {:?}, it must be [O, C, K, L]", weight.shape())
         };
         if channels != c {
             bail!(
-                "conv2d: the input is {:?}, the weight {:?}; groups are not supported",
-                x.shape(),
+                "conv2d: the input has {c} channels, the weight is {:?}; groups are not supported",
                 weight.shape()
             )
         }
@@ -107,7 +111,7 @@ impl Geometry {
     }
 
     /// Pixels of an output plane.
-    fn pixels(&self) -> usize {
+    pub(crate) fn pixels(&self) -> usize {
         self.out.0 * self.out.1
     }
 

@@ -1,0 +1,367 @@
+//! A convolution, its batch normalisation, the sum with a residual and an activation in one.
+//!
+//! [`conv2d`] followed by [`batch_norm`](super::batch_norm) is the definition. In one, the sums
+//! between the two need no gradient tensor of their own (candle would clear one and add to it), the
+//! backward pass turns them into their gradient in place, and in evaluation the normalisation goes
+//! into the weights.
+//!
+//! candle's operators take three tensors and this one needs four, so it is two nodes of the graph:
+//! the convolution, which hands on a token of one number, and the normalisation, which takes it. The
+//! sums and their gradient pass between them beside the graph.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+
+use super::conv2d::{self, Epilogue, conv2d};
+use super::norm::{BatchNorm, Gradient, Then, normalise, statistics};
+use super::{Activation, nhwc};
+use crate::activation::{Function as _, Mish};
+use crate::batch_norm::{BatchNormOutput, check_eps};
+use crate::buffer::unwritten;
+use crate::conv2d::Geometry;
+use crate::isa::Isa;
+use crate::values::{check, output, slice, with1, with2};
+
+/// Convolves without a bias, normalises by the batch's own statistics, adds the residual and applies
+/// the activation: training.
+///
+/// * `x`: `[N, H, W, C]`, `f32` or `f64`.
+/// * `weight`: `[O, C, K, L]`, of the same dtype.
+/// * `norm`: the normalisation's weight and bias, `[O]` each.
+/// * `stride`, `padding`: as for [`conv2d`].
+/// * `eps`: as for [`batch_norm`](super::batch_norm).
+/// * Returns `y` of `[N, H', W', O]`, and the statistics of the sums.
+///
+/// # Errors
+/// As for [`conv2d`] and [`batch_norm`](super::batch_norm).
+pub fn conv_norm(
+    x: &Tensor,
+    weight: &Tensor,
+    norm: (&Tensor, &Tensor),
+    (stride, padding): (usize, usize),
+    then: Then<'_>,
+    eps: f64,
+) -> Result<BatchNormOutput> {
+    let geometry = geometry(x, weight, &[norm.0, norm.1], then, (stride, padding))?;
+    check_eps(eps)?;
+    if x.dtype() != DType::F32 {
+        let sums = conv2d(x, weight, None, stride, padding, Activation::Identity)?;
+        return super::batch_norm(&sums, norm.0, norm.1, then, eps);
+    }
+    let (channels, count) = (geometry.o, geometry.n * geometry.pixels());
+    if count < 2 {
+        bail!("batch_norm: {:?} has {count} values a channel; training needs at least 2", x.shape())
+    }
+    let pass = Arc::new(Pass {
+        geometry,
+        activation: then.activation,
+        statistics: Statistics::Own(eps),
+        x: x.contiguous()?,
+        weight: weight.contiguous()?,
+        saved: Mutex::default(),
+    });
+    let y = apply(&pass, norm, then)?;
+    let saved = pass.saved();
+    let tensor =
+        |values: Vec<f64>| Tensor::from_vec(values, channels, x.device())?.to_dtype(x.dtype());
+    let unbiased = count as f64 / (count - 1) as f64;
+    let variance = saved.variance.iter().map(|v| v * unbiased).collect();
+    Ok(BatchNormOutput { y, mean: tensor(saved.mean.clone())?, variance: tensor(variance)? })
+}
+
+/// Convolves without a bias, normalises by given statistics, adds the residual and applies the
+/// activation: evaluation.
+///
+/// * `norm`: the normalisation's weight and bias, `[O]` each.
+/// * `running`: mean and variance, `[O]` each; no gradient flows into them.
+/// * The rest as for [`conv_norm`].
+///
+/// # Errors
+/// As for [`conv2d`] and [`batch_norm_eval`](super::batch_norm_eval).
+pub fn conv_norm_eval(
+    x: &Tensor,
+    weight: &Tensor,
+    norm: (&Tensor, &Tensor),
+    running: (&Tensor, &Tensor),
+    (stride, padding): (usize, usize),
+    then: Then<'_>,
+    eps: f64,
+) -> Result<Tensor> {
+    let geometry =
+        geometry(x, weight, &[norm.0, norm.1, running.0, running.1], then, (stride, padding))?;
+    check_eps(eps)?;
+    if x.dtype() != DType::F32 {
+        let sums = conv2d(x, weight, None, stride, padding, Activation::Identity)?;
+        return super::batch_norm_eval(&sums, norm, running, then, eps);
+    }
+    let values = |t: &Tensor| t.to_dtype(DType::F64)?.to_vec1::<f64>();
+    let saved = Saved { mean: values(running.0)?, variance: values(running.1)?, sums: None };
+    let pass = Arc::new(Pass {
+        geometry,
+        activation: then.activation,
+        statistics: Statistics::Given(eps),
+        x: x.contiguous()?,
+        weight: weight.contiguous()?,
+        saved: Mutex::new(saved),
+    });
+    apply(&pass, norm, then)
+}
+
+/// The two nodes.
+fn apply(pass: &Arc<Pass>, norm: (&Tensor, &Tensor), then: Then<'_>) -> Result<Tensor> {
+    let token = pass.x.apply_op2(&pass.weight, Convolution(pass.clone()))?;
+    let affine = Tensor::stack(&[norm.0, norm.1], 0)?;
+    let op = Normalisation(pass.clone());
+    match then.residual {
+        Some(residual) => token.apply_op3(&affine, &residual.contiguous()?, op),
+        None => token.apply_op2(&affine, op),
+    }
+}
+
+fn geometry(
+    x: &Tensor,
+    weight: &Tensor,
+    channels: &[&Tensor],
+    then: Then<'_>,
+    (stride, padding): (usize, usize),
+) -> Result<Geometry> {
+    check("conv_norm", &[&[x, weight], channels].concat())?;
+    let (n, h, w, c) = nhwc("conv_norm", x)?;
+    let geometry = Geometry::new((n, c, h, w), weight, stride, padding)?;
+    for tensor in channels {
+        if tensor.dims() != [geometry.o] {
+            bail!("conv_norm: the weight is {:?}, a parameter {:?}", weight.shape(), tensor.shape())
+        }
+    }
+    let size = [n, geometry.out.0, geometry.out.1, geometry.o];
+    if let Some(residual) = then.residual {
+        check("conv_norm", &[x, residual])?;
+        if residual.dims() != size {
+            bail!("conv_norm: the result is {size:?}, the residual {:?}", residual.shape())
+        }
+    }
+    Ok(geometry)
+}
+
+/// Whose statistics normalise, and what is added to the variance.
+#[derive(Clone, Copy)]
+enum Statistics {
+    /// The batch's.
+    Own(f64),
+    Given(f64),
+}
+
+/// What the nodes leave for each other.
+#[derive(Default)]
+struct Saved {
+    mean: Vec<f64>,
+    /// Biased.
+    variance: Vec<f64>,
+    /// The convolution's result; between the nodes' backward passes, its gradient.
+    sums: Option<Vec<f32>>,
+}
+
+/// One application to one batch, which both nodes share.
+struct Pass {
+    geometry: Geometry,
+    activation: Activation,
+    statistics: Statistics,
+    x: Tensor,
+    weight: Tensor,
+    saved: Mutex<Saved>,
+}
+
+impl Pass {
+    /// A poisoned lock means that another thread panicked; what it saved is still whole.
+    fn saved(&self) -> std::sync::MutexGuard<'_, Saved> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn norm(&self, saved: &Saved) -> BatchNorm {
+        let (eps, own) = match self.statistics {
+            Statistics::Own(eps) => (eps, true),
+            Statistics::Given(eps) => (eps, false),
+        };
+        BatchNorm::new(saved.mean.clone(), &saved.variance, eps, own, self.activation)
+    }
+
+    fn sums(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
+        conv2d::forward(Isa::current(), &self.geometry, x, weight, Epilogue::default())
+    }
+
+    fn forward(&self, affine: &[f32], residual: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+        let Geometry { n, o, out: (height, width), .. } = self.geometry;
+        let saved = self.saved();
+        let (factor, shift) = self.norm(&saved).line(affine);
+        let y = match (self.statistics, &saved.sums) {
+            (Statistics::Own(_), Some(sums)) => {
+                normalise(self.activation, sums, residual, &factor, &shift)
+            }
+            _ => self.folded(&factor, &shift, residual)?,
+        };
+        Ok(output(y, (n, height, width, o)))
+    }
+
+    /// A convolution by other weights, with a bias.
+    fn folded(&self, factor: &[f32], shift: &[f32], residual: Option<&[f32]>) -> Result<Vec<f32>> {
+        let relu = self.activation == Activation::Relu;
+        let epilogue = Epilogue { bias: Some(shift), residual, relu };
+        let mut y = with2::<f32, _>(&self.x, &self.weight, |x, weight| {
+            let outputs = weight.chunks_exact((weight.len() / self.geometry.o).max(1)).zip(factor);
+            let weight: Vec<f32> =
+                outputs.flat_map(|(w, f)| w.iter().map(move |w| w * f)).collect();
+            conv2d::forward(Isa::current(), &self.geometry, x, &weight, epilogue)
+        })?;
+        if self.activation == Activation::Mish {
+            y.iter_mut().for_each(|y| *y = Mish.value(*y));
+        }
+        Ok(y)
+    }
+
+    /// The gradients of weight and bias, and of the residual; that of the sums is left for the
+    /// convolution, if wanted.
+    fn backward(
+        &self,
+        affine: &Tensor,
+        residual: Option<&Tensor>,
+        (y, dy): (&Tensor, &Tensor),
+        wanted: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let mut saved = self.saved();
+        let mut sums = match saved.sums.take() {
+            Some(sums) => sums,
+            // Evaluation, or a second backward pass.
+            None => with2::<f32, _>(&self.x, &self.weight, |x, weight| self.sums(x, weight))?,
+        };
+        let op = self.norm(&saved);
+        let affine = with1::<f32, _>(affine, <[f32]>::to_vec)?;
+        let added = match (self.activation, residual) {
+            // Only its slope needs to know what was added.
+            (Activation::Mish, Some(residual)) => Some(with1::<f32, _>(residual, <[f32]>::to_vec)?),
+            _ => None,
+        };
+        let (line, before) = with2::<f32, _>(y, dy, |y, dy| {
+            let gradient = Gradient {
+                op: &op,
+                affine: &affine,
+                residual: added.as_deref(),
+                alone: residual.is_none(),
+                y,
+                dy,
+            };
+            let mut before = residual.map(|_| {
+                // SAFETY: `sums` writes it in full.
+                unsafe { unwritten(sums.len()) }
+            });
+            let (line, slopes) = gradient.sums(&sums, before.as_deref_mut());
+            gradient.finish(&mut sums, None, before.as_deref(), &slopes);
+            (line, before)
+        })?;
+        // Without anything to train before the normalisation nobody takes it.
+        saved.sums = wanted.then_some(sums);
+        let line = Tensor::from_vec(line, (2, self.geometry.o), dy.device())?;
+        let before = before.map(|before| Tensor::from_vec(before, dy.shape(), dy.device()));
+        Ok((line.to_dtype(DType::F32)?, before.transpose()?))
+    }
+}
+
+/// The first node.
+struct Convolution(Arc<Pass>);
+
+impl CustomOp2 for Convolution {
+    fn name(&self) -> &'static str {
+        "conv_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        // Evaluation convolves in the second node, by weights that know the normalisation.
+        if let Statistics::Own(_) = self.0.statistics {
+            let sums = self.0.sums(slice(x, x_layout)?, slice(weight, weight_layout)?);
+            let mut saved = self.0.saved();
+            (saved.mean, saved.variance) = statistics(&sums, self.0.geometry.o);
+            saved.sums = Some(sums);
+        }
+        Ok(output(vec![0.0_f32], 1))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _token: &Tensor,
+        _: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let Some(gradient) = self.0.saved().sums.take() else {
+            bail!("conv_norm: the normalisation's backward pass did not come first")
+        };
+        conv2d::gradients(&self.0.geometry, x, weight, &gradient)
+    }
+}
+
+/// The second node.
+struct Normalisation(Arc<Pass>);
+
+impl CustomOp2 for Normalisation {
+    fn name(&self) -> &'static str {
+        "conv_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        affine: &CpuStorage,
+        affine_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.0.forward(slice(affine, affine_layout)?, None)
+    }
+
+    fn bwd(
+        &self,
+        token: &Tensor,
+        affine: &Tensor,
+        y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (line, _) = self.0.backward(affine, None, (y, dy), token.track_op())?;
+        Ok((Some(token.zeros_like()?), Some(line)))
+    }
+}
+
+impl CustomOp3 for Normalisation {
+    fn name(&self) -> &'static str {
+        "conv_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        affine: &CpuStorage,
+        affine_layout: &Layout,
+        residual: &CpuStorage,
+        residual_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let residual = slice(residual, residual_layout)?;
+        self.0.forward(slice(affine, affine_layout)?, Some(residual))
+    }
+
+    fn bwd(
+        &self,
+        token: &Tensor,
+        affine: &Tensor,
+        residual: &Tensor,
+        y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (line, before) = self.0.backward(affine, Some(residual), (y, dy), token.track_op())?;
+        Ok((Some(token.zeros_like()?), Some(line), before))
+    }
+}

@@ -1,0 +1,49 @@
+//! The operators on channels-last pictures, `[N, H, W, C]`: the layout that trains fastest.
+//!
+//! A pixel's channels lie side by side, so that every operator works on whole vectors of channels,
+//! whatever the size of the picture. Names and semantics are those of the plain operators on
+//! `[N, C, H, W]`, which are the definition that these are tested against.
+
+mod activation;
+mod conv2d;
+mod conv_norm;
+mod norm;
+pub(crate) mod pixels;
+mod shared;
+mod tile;
+
+use candle_core::{Result, Tensor, bail};
+
+pub use self::activation::Activation;
+pub use self::conv_norm::{conv_norm, conv_norm_eval};
+pub use self::conv2d::{WINOGRAD_VARIABLE, conv2d};
+pub(crate) use self::norm::column_sums;
+pub use self::norm::{Then, batch_norm, batch_norm_eval};
+pub use self::pixels::{
+    avg_pool2d, blur_pool2d, global_avg_pool2d, max_pool2d, pixel_shuffle, replicate_blur2d,
+    upsample_nearest2d,
+};
+
+/// `[N, C, H, W]` to `[N, H, W, C]`.
+///
+/// # Errors
+/// If `x` has another rank.
+pub fn channels_last(x: &Tensor) -> Result<Tensor> {
+    x.permute((0, 2, 3, 1))?.contiguous()
+}
+
+/// `[N, H, W, C]` to `[N, C, H, W]`.
+///
+/// # Errors
+/// If `x` has another rank.
+pub fn channels_first(x: &Tensor) -> Result<Tensor> {
+    x.permute((0, 3, 1, 2))?.contiguous()
+}
+
+/// The four dimensions `[N, H, W, C]` of a tensor.
+fn nhwc(op: &str, x: &Tensor) -> Result<(usize, usize, usize, usize)> {
+    match x.dims() {
+        &[n, h, w, c] => Ok((n, h, w, c)),
+        dims => bail!("{op}: the input is {dims:?}, it must be [N, H, W, C]"),
+    }
+}

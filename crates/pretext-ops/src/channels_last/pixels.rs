@@ -1,0 +1,324 @@
+//! Operators that make each output pixel of a few input pixels, all channels alike: pooling, blurs,
+//! up-sampling, pixel shuffle. The plain operators say which pixels, and with what weights.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
+use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
+
+use super::nhwc;
+use crate::AvgPool;
+use crate::blur_pool::{Blur, blur_pool_of, replicate_blur_of};
+use crate::isa::Isa;
+use crate::pool::{Average, Max, Mean, Windows};
+use crate::upsample::{self, Nearest};
+use crate::values::{Float, by_dtype, check, elements, output, slice, with2};
+
+/// The largest value of each window: [`crate::max_pool2d`] on `[N, H, W, C]`.
+///
+/// # Errors
+/// As for [`crate::max_pool2d`].
+pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
+    let size = input("max_pool2d", x)?;
+    let windows = Windows::new("max_pool2d", size, kernel, stride, padding, false)?;
+    apply(x, windows.size(size), MaxPool(Max(windows)))
+}
+
+/// The mean of each window: [`crate::avg_pool2d`] on `[N, H, W, C]`.
+///
+/// # Errors
+/// As for [`crate::avg_pool2d`].
+pub fn avg_pool2d(
+    x: &Tensor,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    options: AvgPool,
+) -> Result<Tensor> {
+    let size = input("avg_pool2d", x)?;
+    let windows = Windows::new("avg_pool2d", size, kernel, stride, padding, options.ceil_mode)?;
+    apply(x, windows.size(size), Linear(Average { windows, options }))
+}
+
+/// The mean of each channel: `[N, H, W, C]` to `[N, C]`.
+///
+/// # Errors
+/// As for [`crate::global_avg_pool2d`].
+pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
+    let (h, w) = input("global_avg_pool2d", x)?;
+    if h * w == 0 {
+        bail!("global_avg_pool2d: the planes of {:?} are empty", x.shape())
+    }
+    apply(x, (1, 1), Linear(Mean))?.flatten(1, 3)
+}
+
+/// Blurs and keeps every `stride`th pixel: [`crate::blur_pool2d`] on `[N, H, W, C]`.
+///
+/// # Errors
+/// As for [`crate::blur_pool2d`].
+pub fn blur_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
+    let size = input("blur_pool2d", x)?;
+    let blur = blur_pool_of(size, kernel, stride)?;
+    apply(x, blur.output(size), Linear(blur))
+}
+
+/// The mean of 2x2 pixels at each pixel: [`crate::replicate_blur2d`] on `[N, H, W, C]`.
+///
+/// # Errors
+/// As for [`crate::replicate_blur2d`].
+pub fn replicate_blur2d(x: &Tensor) -> Result<Tensor> {
+    let size = input("replicate_blur2d", x)?;
+    let blur: Blur = replicate_blur_of(size)?;
+    apply(x, size, Linear(blur))
+}
+
+/// Repeats the nearest pixel: [`crate::upsample_nearest2d`] on `[N, H, W, C]`.
+///
+/// # Errors
+/// As for [`crate::upsample_nearest2d`].
+pub fn upsample_nearest2d(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    upsample::check_sizes("upsample_nearest2d", input("upsample_nearest2d", x)?, height, width)?;
+    apply(x, (height, width), Linear(Nearest { height, width }))
+}
+
+/// Moves channels into space: [`crate::pixel_shuffle`] on `[N, H, W, C f f]`.
+///
+/// # Errors
+/// As for [`crate::pixel_shuffle`].
+pub fn pixel_shuffle(x: &Tensor, factor: usize) -> Result<Tensor> {
+    let (h, w) = input("pixel_shuffle", x)?;
+    let channels = x.dim(3)?;
+    let area = factor.checked_mul(factor).filter(|&area| area > 0 && channels % area == 0);
+    if area.is_none() {
+        bail!("pixel_shuffle: the channels of {:?} are no multiple of {factor} squared", x.shape())
+    }
+    apply(x, (h * factor, w * factor), Shuffle { factor })
+}
+
+/// Height and width of an operator's input.
+fn input(op: &str, x: &Tensor) -> Result<(usize, usize)> {
+    check(op, &[x])?;
+    let (_, h, w, _) = nhwc(op, x)?;
+    Ok((h, w))
+}
+
+/// What is done to one picture, `[H, W, C]`. Outputs and gradients are added to zeros.
+trait Picture: Send + Sync + 'static {
+    const NAME: &'static str;
+    /// The channels of the output.
+    fn channels(&self, input: usize) -> usize {
+        input
+    }
+    fn forward<T: Float>(&self, sizes: &Sizes, x: &[T], y: &mut [T]);
+    fn backward<T: Float>(&self, sizes: &Sizes, x: &[T], dy: &[T], dx: &mut [T]);
+}
+
+/// Input height and width, output height and width, and the input's channels.
+struct Sizes {
+    input: (usize, usize),
+    output: (usize, usize),
+    channels: usize,
+}
+
+struct Op<P> {
+    picture: P,
+    output: (usize, usize),
+}
+
+fn apply<P: Picture>(x: &Tensor, output: (usize, usize), picture: P) -> Result<Tensor> {
+    let (n, _, _, c) = nhwc(P::NAME, x)?;
+    elements(P::NAME, &[n, output.0, output.1, picture.channels(c)])?;
+    x.contiguous()?.apply_op1(Op { picture, output })
+}
+
+impl<P: Picture> CustomOp1 for Op<P> {
+    fn name(&self) -> &'static str {
+        P::NAME
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        use candle_core::backend::BackendStorage as _;
+        by_dtype!(P::NAME, x.dtype(), forward(self, x, layout))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        by_dtype!(P::NAME, x.dtype(), backward(self, x, dy)).map(Some)
+    }
+}
+
+fn forward<T: Float>(
+    op: &Op<impl Picture>,
+    x: &CpuStorage,
+    layout: &Layout,
+) -> Result<(CpuStorage, Shape)> {
+    let (n, h, w, channels) = layout.shape().dims4()?;
+    let sizes = Sizes { input: (h, w), output: op.output, channels };
+    let x = slice::<T>(x, layout)?;
+    let out = op.picture.channels(channels);
+    let size = op.output.0 * op.output.1 * out;
+    let mut y = vec![T::zero(); n * size];
+    if !x.is_empty() && size > 0 {
+        y.par_chunks_mut(size).zip(x.par_chunks(x.len() / n)).for_each(|(y, x)| {
+            Isa::current().run_plain(
+                #[inline(always)]
+                || op.picture.forward(&sizes, x, y),
+            );
+        });
+    }
+    Ok(output(y, (n, op.output.0, op.output.1, out)))
+}
+
+fn backward<T: Float>(op: &Op<impl Picture>, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let (n, h, w, channels) = x.dims4()?;
+    let sizes = Sizes { input: (h, w), output: op.output, channels };
+    let dx = with2::<T, _>(x, dy, |x, dy| {
+        let mut dx = vec![T::zero(); x.len()];
+        if !dx.is_empty() && !dy.is_empty() {
+            let size = x.len() / n;
+            dx.par_chunks_mut(size)
+                .zip(x.par_chunks(size))
+                .zip(dy.par_chunks(dy.len() / n))
+                .for_each(|((dx, x), dy)| {
+                    Isa::current().run_plain(
+                        #[inline(always)]
+                        || op.picture.backward(&sizes, x, dy, dx),
+                    );
+                });
+        }
+        dx
+    })?;
+    Tensor::from_vec(dx, x.shape(), x.device())
+}
+
+/// An operator whose output pixels are weighted sums of input pixels.
+pub(crate) trait Terms: Send + Sync + 'static {
+    const NAME: &'static str;
+    /// Calls `f(output pixel, input pixel, weight)` for each term.
+    fn each_term(&self, input: (usize, usize), f: impl FnMut(usize, usize, f64));
+}
+
+struct Linear<L>(L);
+
+/// `to += weight from`.
+#[inline(always)]
+fn add<T: Float>(to: &mut [T], from: &[T], weight: T) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += *from * weight;
+    }
+}
+
+impl<L: Terms> Picture for Linear<L> {
+    const NAME: &'static str = L::NAME;
+
+    #[inline(always)]
+    fn forward<T: Float>(&self, sizes: &Sizes, x: &[T], y: &mut [T]) {
+        let c = sizes.channels;
+        self.0.each_term(sizes.input, |to, from, weight| {
+            add(&mut y[to * c..][..c], &x[from * c..][..c], T::from_f64(weight));
+        });
+    }
+
+    #[inline(always)]
+    fn backward<T: Float>(&self, sizes: &Sizes, _: &[T], dy: &[T], dx: &mut [T]) {
+        let c = sizes.channels;
+        self.0.each_term(sizes.input, |to, from, weight| {
+            add(&mut dx[from * c..][..c], &dy[to * c..][..c], T::from_f64(weight));
+        });
+    }
+}
+
+struct MaxPool(Max);
+
+impl MaxPool {
+    /// Calls `f(output pixel, maxima, their pixels)` for each window.
+    #[inline(always)]
+    fn each<T: Float>(&self, sizes: &Sizes, x: &[T], mut f: impl FnMut(usize, &[T], &[u32])) {
+        let ((h, w), c) = (sizes.input, sizes.channels);
+        let (mut best, mut places) = (vec![T::zero(); c], vec![0_u32; c]);
+        for i in 0..sizes.output.0 {
+            let rows = self.0.0.inside(i, h);
+            for j in 0..sizes.output.1 {
+                let columns = self.0.0.inside(j, w);
+                let first = rows.start * w + columns.start;
+                best.copy_from_slice(&x[first * c..][..c]);
+                places.fill(first as u32);
+                for y in rows.clone() {
+                    for pixel in y * w + columns.start..y * w + columns.end {
+                        let maxima = best.iter_mut().zip(&mut places);
+                        for ((best, place), x) in maxima.zip(&x[pixel * c..][..c]) {
+                            // A NaN must show in the result, as in PyTorch.
+                            #[expect(clippy::eq_op, reason = "only NaN differs from itself")]
+                            let better = *x > *best || *x != *x;
+                            *best = if better { *x } else { *best };
+                            *place = if better { pixel as u32 } else { *place };
+                        }
+                    }
+                }
+                f(i * sizes.output.1 + j, &best, &places);
+            }
+        }
+    }
+}
+
+impl Picture for MaxPool {
+    const NAME: &'static str = "max_pool2d";
+
+    #[inline(always)]
+    fn forward<T: Float>(&self, sizes: &Sizes, x: &[T], y: &mut [T]) {
+        let c = sizes.channels;
+        self.each(sizes, x, |to, best, _| y[to * c..][..c].copy_from_slice(best));
+    }
+
+    #[inline(always)]
+    fn backward<T: Float>(&self, sizes: &Sizes, x: &[T], dy: &[T], dx: &mut [T]) {
+        let c = sizes.channels;
+        self.each(sizes, x, |to, _, places| {
+            for (channel, (place, dy)) in places.iter().zip(&dy[to * c..][..c]).enumerate() {
+                dx[*place as usize * c + channel] += *dy;
+            }
+        });
+    }
+}
+
+struct Shuffle {
+    factor: usize,
+}
+
+impl Shuffle {
+    /// Calls `f(output number, input number)` for each pair.
+    #[inline(always)]
+    fn each(&self, sizes: &Sizes, mut f: impl FnMut(usize, usize)) {
+        let (factor, (_, width)) = (self.factor, sizes.output);
+        let channels = sizes.channels / (factor * factor);
+        for i in 0..sizes.input.0 {
+            for j in 0..sizes.input.1 {
+                let from = (i * sizes.input.1 + j) * sizes.channels;
+                for u in 0..factor {
+                    for v in 0..factor {
+                        let to = ((i * factor + u) * width + j * factor + v) * channels;
+                        for c in 0..channels {
+                            f(to + c, from + (c * factor + u) * factor + v);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Picture for Shuffle {
+    const NAME: &'static str = "pixel_shuffle";
+
+    fn channels(&self, input: usize) -> usize {
+        input / (self.factor * self.factor)
+    }
+
+    #[inline(always)]
+    fn forward<T: Float>(&self, sizes: &Sizes, x: &[T], y: &mut [T]) {
+        self.each(sizes, |to, from| y[to] = x[from]);
+    }
+
+    #[inline(always)]
+    fn backward<T: Float>(&self, sizes: &Sizes, _: &[T], dy: &[T], dx: &mut [T]) {
+        self.each(sizes, |to, from| dx[from] = dy[to]);
+    }
+}

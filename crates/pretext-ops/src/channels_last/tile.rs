@@ -1,0 +1,171 @@
+//! The innermost loop of every convolution: a tile of the product that lives in registers.
+//!
+//! The right matrix comes in *panels* of two vectors' width, `[k][2 lanes]`, so that it is read in
+//! order; the left one's numbers are broadcast from where they lie.
+
+#![allow(clippy::needless_range_loop, reason = "the indices are those of the formulae")]
+
+use std::array;
+use std::ops::Range;
+
+use pulp::Simd;
+
+/// Vectors that a panel is wide.
+pub(crate) const VECTORS: usize = 2;
+
+/// Numbers in a line of the cache.
+pub(crate) const LINE: usize = 16;
+
+/// Columns of a panel.
+pub(crate) const fn width(lanes: usize) -> usize {
+    VECTORS * lanes
+}
+
+/// Rows of a tile: with its two columns of vectors it fills the registers that there are.
+pub(crate) const fn rows(lanes: usize) -> usize {
+    if lanes == 16 { 12 } else { 6 }
+}
+
+/// The accumulators of a tile.
+pub(crate) type Tile<S, const M: usize, const V: usize> = [[<S as Simd>::f32s; V]; M];
+
+/// A tile of zeros.
+#[inline(always)]
+pub(crate) fn zeros<S: Simd, const M: usize, const V: usize>(simd: S) -> Tile<S, M, V> {
+    [[simd.splat_f32s(-0.0); V]; M]
+}
+
+/// Asks for the memory that a tile's row will be written to, so that it is at hand when the sums are.
+#[inline(always)]
+pub(crate) fn expect_write(row: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(LINE) {
+        // SAFETY: a hint, which reads and writes nothing.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+                line.as_ptr().cast(),
+            );
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
+/// `tile[i] += sum over k of left[i][k step] * panel[k]`.
+///
+/// # Safety
+/// `left[i]` must be readable at `k step`, and `panel` at `k stride` and the `V` vectors from there,
+/// for all `k < depth`.
+#[inline(always)]
+pub(crate) unsafe fn multiply<S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    depth: usize,
+    left: [*const f32; M],
+    step: usize,
+    panel: *const f32,
+    stride: usize,
+    mut tile: Tile<S, M, V>,
+) -> Tile<S, M, V> {
+    for k in 0..depth {
+        // SAFETY: the caller vouches for these addresses.
+        let right: [S::f32s; V] = array::from_fn(|j| unsafe {
+            panel.add(k * stride + j * S::F32_LANES).cast::<S::f32s>().read_unaligned()
+        });
+        for i in 0..M {
+            // SAFETY: the caller vouches for this address.
+            let value = simd.splat_f32s(unsafe { left[i].add(k * step).read_unaligned() });
+            for j in 0..V {
+                tile[i][j] = simd.mul_add_e_f32s(value, right[j], tile[i][j]);
+            }
+        }
+    }
+    tile
+}
+
+/// The same where the left matrix's rows begin anywhere, one pointer for each `k`, and are one
+/// number apart: `tile[i] += sum over k of *(starts[k] + offset + i) * panel[k]`.
+///
+/// # Safety
+/// `starts[k]` must be readable from `offset` on for `M` numbers, and `panel` as for [`multiply`].
+#[inline(always)]
+pub(crate) unsafe fn multiply_gathered<S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    starts: &[*const f32],
+    offset: usize,
+    panel: *const f32,
+    stride: usize,
+    mut tile: Tile<S, M, V>,
+) -> Tile<S, M, V> {
+    for (k, &start) in starts.iter().enumerate() {
+        // SAFETY: the caller vouches for these addresses.
+        let right: [S::f32s; V] = array::from_fn(|j| unsafe {
+            panel.add(k * stride + j * S::F32_LANES).cast::<S::f32s>().read_unaligned()
+        });
+        for i in 0..M {
+            // SAFETY: the caller vouches for this address.
+            let value = simd.splat_f32s(unsafe { start.add(offset + i).read_unaligned() });
+            for j in 0..V {
+                tile[i][j] = simd.mul_add_e_f32s(value, right[j], tile[i][j]);
+            }
+        }
+    }
+    tile
+}
+
+/// Up to a vector of numbers, zeros behind them.
+#[inline(always)]
+pub(crate) fn load<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
+    if values.len() >= S::F32_LANES {
+        // SAFETY: there is a whole vector.
+        unsafe { values.as_ptr().cast::<S::f32s>().read_unaligned() }
+    } else {
+        simd.partial_load_f32s(values)
+    }
+}
+
+/// The first numbers of a vector.
+#[inline(always)]
+pub(crate) fn save<S: Simd>(simd: S, values: &mut [f32], vector: S::f32s) {
+    if values.len() >= S::F32_LANES {
+        // SAFETY: there is room for a whole vector.
+        unsafe { values.as_mut_ptr().cast::<S::f32s>().write_unaligned(vector) }
+    } else {
+        simd.partial_store_f32s(values, vector);
+    }
+}
+
+/// Rows that tiles are compiled for; fewer kinds than there are numbers keep the binary small.
+const ROWS: [usize; 6] = [12, 8, 6, 4, 2, 1];
+
+/// Cuts a range into tiles: the tallest that fit, one after the other.
+#[inline(always)]
+pub(crate) fn cut(range: Range<usize>, lanes: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = range.start;
+    std::iter::from_fn(move || {
+        let most = rows(lanes).min(range.end - first);
+        let rows = ROWS.into_iter().find(|&rows| rows <= most)?;
+        first += rows;
+        Some((first - rows, rows))
+    })
+}
+
+/// Calls a function that is generic over a tile's rows and vectors with those given.
+macro_rules! by_size {
+    ($rows:expr, $vectors:expr, $function:ident :: <$simd:ty> ($($argument:expr),* $(,)?)) => {
+        $crate::channels_last::tile::by_size!(
+            @rows [12 8] [6 4 2 1] $rows, $vectors, $function::<$simd>($($argument),*)
+        )
+    };
+    (@rows [$($wide:literal)*] [$($m:literal)*] $rows:expr, $vectors:expr,
+     $function:ident :: <$simd:ty> $arguments:tt) => {
+        match ($rows, $vectors) {
+            // Only processors with many registers have tiles as tall as these.
+            $(($wide, 1) if <$simd>::F32_LANES == 16 => $function::<$simd, $wide, 1> $arguments,
+              ($wide, _) if <$simd>::F32_LANES == 16 => $function::<$simd, $wide, 2> $arguments,)*
+            $(($m, 1) => $function::<$simd, $m, 1> $arguments,
+              ($m, _) => $function::<$simd, $m, 2> $arguments,)*
+            _ => unreachable!("tiles are cut to these sizes"),
+        }
+    };
+}
+pub(crate) use by_size;
