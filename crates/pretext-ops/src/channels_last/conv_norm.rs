@@ -1,6 +1,6 @@
 //! A convolution, its batch normalisation, the sum with a residual and an activation in one.
 //!
-//! [`conv2d`] followed by [`batch_norm`](super::batch_norm) is the definition. In one, the sums
+//! [`conv2d()`] followed by [`batch_norm`](super::batch_norm) is the definition. In one, the sums
 //! between the two need no gradient tensor of their own (candle would clear one and add to it), the
 //! backward pass turns them into their gradient in place, and in evaluation the normalisation goes
 //! into the weights.
@@ -29,12 +29,12 @@ use crate::values::{check, output, slice, with1, with2};
 /// * `x`: `[N, H, W, C]`, `f32` or `f64`.
 /// * `weight`: `[O, C, K, L]`, of the same dtype.
 /// * `norm`: the normalisation's weight and bias, `[O]` each.
-/// * `stride`, `padding`: as for [`conv2d`].
+/// * `stride`, `padding`: as for [`conv2d()`].
 /// * `eps`: as for [`batch_norm`](super::batch_norm).
 /// * Returns `y` of `[N, H', W', O]`, and the statistics of the sums.
 ///
 /// # Errors
-/// As for [`conv2d`] and [`batch_norm`](super::batch_norm).
+/// As for [`conv2d()`] and [`batch_norm`](super::batch_norm).
 pub fn conv_norm(
     x: &Tensor,
     weight: &Tensor,
@@ -78,7 +78,7 @@ pub fn conv_norm(
 /// * The rest as for [`conv_norm`].
 ///
 /// # Errors
-/// As for [`conv2d`] and [`batch_norm_eval`](super::batch_norm_eval).
+/// As for [`conv2d()`] and [`batch_norm_eval`](super::batch_norm_eval).
 pub fn conv_norm_eval(
     x: &Tensor,
     weight: &Tensor,

@@ -1,7 +1,7 @@
 //! Batch normalisation of channels-last pictures with what follows it: a residual that is added,
 //! an activation.
 //!
-//! [`crate::batch_norm`] is the definition of the normalisation. Here it takes one pass over memory
+//! [`crate::batch_norm()`] is the definition of the normalisation. Here it takes one pass over memory
 //! for the statistics, one for the result, and two for the gradients, the activation and the sum
 //! with the residual included.
 

@@ -80,10 +80,10 @@ pub fn upsample_nearest2d(x: &Tensor, height: usize, width: usize) -> Result<Ten
     apply(x, (height, width), Linear(Nearest { height, width }))
 }
 
-/// Moves channels into space: [`crate::pixel_shuffle`] on `[N, H, W, C f f]`.
+/// Moves channels into space: [`crate::pixel_shuffle()`] on `[N, H, W, C f f]`.
 ///
 /// # Errors
-/// As for [`crate::pixel_shuffle`].
+/// As for [`crate::pixel_shuffle()`].
 pub fn pixel_shuffle(x: &Tensor, factor: usize) -> Result<Tensor> {
     let (h, w) = input("pixel_shuffle", x)?;
     let channels = x.dim(3)?;

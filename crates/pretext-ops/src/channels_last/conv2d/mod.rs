@@ -1,6 +1,6 @@
 //! Convolution of channels-last pictures.
 //!
-//! The plain version, [`crate::conv2d`] on transposed tensors, is the definition and takes `f64`;
+//! The plain version, [`crate::conv2d()`] on transposed tensors, is the definition and takes `f64`;
 //! here `f32` takes the fast paths: [`winograd`] for 3x3 kernels of stride 1, [`direct`] for all.
 
 mod direct;
@@ -23,10 +23,10 @@ use crate::values::{check, output, slice, with1};
 /// * `weight`: `[O, C, K, L]`, of the same dtype, as PyTorch stores it.
 /// * `bias`: `[O]`.
 /// * `stride`, `padding`: the same in both directions, in pixels; padding is with zeros.
-/// * Returns `[N, H', W', O]`; values as [`conv2d`](crate::conv2d) gives them.
+/// * Returns `[N, H', W', O]`; values as [`conv2d`](crate::conv2d()) gives them.
 ///
 /// # Errors
-/// As for [`conv2d`](crate::conv2d).
+/// As for [`conv2d`](crate::conv2d()).
 pub fn conv2d(
     x: &Tensor,
     weight: &Tensor,
