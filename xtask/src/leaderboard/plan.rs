@@ -13,7 +13,7 @@ pub(super) const RANDOM: &str = "random";
 /// The matrix on the embedded sample: sizes and epochs that end within ten minutes on two cores.
 mod quick {
     pub(super) const SIZE: u32 = 32;
-    pub(super) const EPOCHS: u32 = 5;
+    pub(super) const EPOCHS: u32 = 8;
     pub(super) const RUNS: u32 = 3;
     pub(super) const PRETRAIN_EPOCHS: u32 = 2;
     pub(super) const ENCODER: &str = "xresnet18";

@@ -208,9 +208,11 @@ impl Pass {
         let relu = self.activation == Activation::Relu;
         let epilogue = Epilogue { bias: Some(shift), residual, relu };
         let mut y = with2::<f32, _>(&self.x, &self.weight, |x, weight| {
-            let outputs = weight.chunks_exact((weight.len() / self.geometry.o).max(1)).zip(factor);
-            let weight: Vec<f32> =
-                outputs.flat_map(|(w, f)| w.iter().map(move |w| w * f)).collect();
+            let mut weight = weight.to_vec();
+            let window = (weight.len() / self.geometry.o.max(1)).max(1);
+            for (weight, factor) in weight.chunks_exact_mut(window).zip(factor) {
+                weight.iter_mut().for_each(|weight| *weight *= factor);
+            }
             conv2d::forward(Isa::current(), &self.geometry, x, &weight, epilogue)
         })?;
         if self.activation == Activation::Mish {
