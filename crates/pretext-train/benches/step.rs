@@ -1,8 +1,8 @@
-//! One training step as often as it is told to: `cargo xtask bench train` times it beside PyTorch's.
+//! One training step as often as it is told to, so that another process can time it beside a peer's.
 //!
-//! Each line on stdin is a number of steps to take; each is answered by one line of their seconds.
-//! `cargo bench -p pretext-train --bench step -- NETWORK [BATCH [SIZE]]`, with `train` or
-//! `evaluate` on stdin first.
+//! Each line on stdin is a number of steps to take; each is answered by one line of their seconds:
+//! `printf "train\n5\npeak\n" | cargo bench -p pretext-train --bench step -- NETWORK [BATCH [SIZE]]`.
+//! `train` and `evaluate` say what a step is, `peak` asks for the most memory held, in MiB.
 
 #![allow(clippy::print_stdout, reason = "its answers are its output")]
 
