@@ -4,11 +4,14 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
-use crate::values::{Float, by_dtype, check, output, slice, with2};
+use crate::buffer::unwritten;
+use crate::isa::Isa;
+use crate::stored::Stored;
+use crate::values::{Float, by_stored, check_pictures, output, slice, with2};
 
 /// `max(x, 0)` of each element; the gradient at 0 is 0, as PyTorch's.
 ///
-/// `x`: any shape, `f32` or `f64`; the shape stays. A NaN stays a NaN.
+/// `x`: any shape, `f32`, `f64` or `bf16`; the shape stays. A NaN stays a NaN.
 ///
 /// # Errors
 /// If the dtype or device does not fit.
@@ -21,13 +24,13 @@ use crate::values::{Float, by_dtype, check, output, slice, with2};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    check("relu", &[x])?;
+    check_pictures("relu", &[x])?;
     x.contiguous()?.apply_op1(Elementwise(Relu))
 }
 
 /// `x tanh(ln(1 + e^x))` of each element (Misra, "Mish", 2019).
 ///
-/// `x`: any shape, `f32` or `f64`; the shape stays.
+/// `x`: any shape, `f32`, `f64` or `bf16`; the shape stays.
 ///
 /// # Errors
 /// If the dtype or device does not fit.
@@ -41,7 +44,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn mish(x: &Tensor) -> Result<Tensor> {
-    check("mish", &[x])?;
+    check_pictures("mish", &[x])?;
     x.contiguous()?.apply_op1(Elementwise(Mish))
 }
 
@@ -58,11 +61,13 @@ struct Relu;
 impl Function for Relu {
     const NAME: &'static str = "relu";
 
+    #[inline(always)]
     fn value<T: Float>(self, x: T) -> T {
         // Written so that a NaN comes through.
         if x < T::zero() { T::zero() } else { x }
     }
 
+    #[inline(always)]
     fn slope<T: Float>(self, x: T) -> T {
         if x > T::zero() { T::one() } else { T::zero() }
     }
@@ -102,37 +107,49 @@ impl<F: Function> CustomOp1 for Elementwise<F> {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         use candle_core::backend::BackendStorage as _;
-        by_dtype!(F::NAME, x.dtype(), forward(self.0, x, layout))
+        by_stored!(F::NAME, x.dtype(), forward(self.0, x, layout))
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        by_dtype!(F::NAME, x.dtype(), backward(self.0, x, dy)).map(Some)
+        by_stored!(F::NAME, x.dtype(), backward(self.0, x, dy)).map(Some)
     }
 }
 
-fn forward<T: Float>(
+fn forward<T: Stored>(
     f: impl Function,
     x: &CpuStorage,
     layout: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let x = slice::<T>(x, layout)?;
-    let mut y = vec![T::zero(); x.len()];
+    // SAFETY: each chunk is written in full.
+    let mut y = unsafe { unwritten(x.len()) };
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y = f.value(*x);
-        }
+        Isa::current().run_plain(
+            #[inline(always)]
+            || {
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = T::narrow(f.value(x.widen()));
+                }
+            },
+        );
     });
     Ok(output(y, layout.shape().clone()))
 }
 
-fn backward<T: Float>(f: impl Function, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+fn backward<T: Stored>(f: impl Function, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let dx = with2::<T, _>(x, dy, |x, dy| {
-        let mut dx = vec![T::zero(); x.len()];
+        // SAFETY: each chunk is written in full.
+        let mut dx = unsafe { unwritten(x.len()) };
         let chunks = dx.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
         chunks.for_each(|((dx, x), dy)| {
-            for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-                *dx = f.slope(*x) * *dy;
-            }
+            Isa::current().run_plain(
+                #[inline(always)]
+                || {
+                    for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+                        *dx = T::narrow(f.slope(x.widen()) * dy.widen());
+                    }
+                },
+            );
         });
         dx
     })?;

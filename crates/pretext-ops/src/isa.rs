@@ -10,6 +10,8 @@ use pulp::WithSimd;
 /// An instruction set that the fast paths are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
+    /// AVX-512 with products of `bf16` pairs (AVX512-BF16), else as the next.
+    Avx512Bf16,
     /// x86-64 with AVX-512 (F, BW, CD, DQ and VL): 16 numbers at a time.
     Avx512,
     /// x86-64 with AVX2 and FMA: 8 numbers at a time.
@@ -18,22 +20,27 @@ pub enum Isa {
     Portable,
 }
 
-/// The environment variable that forces an instruction set: `avx512`, `avx2` or `portable`.
+/// The environment variable that forces an instruction set: `avx512-bf16`, `avx512`, `avx2` or
+/// `portable`.
 pub const ISA_VARIABLE: &str = "PRETEXT_ISA";
 
 impl Isa {
     /// All of them, the fastest first.
-    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+    pub const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
 
     /// Whether this processor has it.
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => {
+                Self::Avx512.is_available() && std::arch::is_x86_feature_detected!("avx512bf16")
+            }
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => pulp::x86::V4::is_available(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => pulp::x86::V3::is_available(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 | Self::Avx2 => false,
+            Self::Avx512Bf16 | Self::Avx512 | Self::Avx2 => false,
             Self::Portable => true,
         }
     }
@@ -53,6 +60,7 @@ impl Isa {
     /// Its name, as [`ISA_VARIABLE`] takes it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Avx512Bf16 => "avx512-bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Portable => "portable",
@@ -62,7 +70,7 @@ impl Isa {
     /// Numbers in a vector.
     pub(crate) fn lanes(self) -> usize {
         match self {
-            Self::Avx512 => 16,
+            Self::Avx512Bf16 | Self::Avx512 => 16,
             Self::Avx2 => 8,
             Self::Portable => 4,
         }
@@ -73,7 +81,7 @@ impl Isa {
     pub(crate) fn run<K: WithSimd>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         match self {
-            Self::Avx512 => {
+            Self::Avx512Bf16 | Self::Avx512 => {
                 if let Some(simd) = pulp::x86::V4::try_new() {
                     return pulp::Simd::vectorize(simd, kernel);
                 }
@@ -86,6 +94,19 @@ impl Isa {
             Self::Portable => {}
         }
         pulp::Simd::vectorize(pulp::Scalar128b, kernel)
+    }
+
+    /// The same for a kernel that multiplies pairs of `bf16`; it may use the instruction for them
+    /// if `pairs` is true.
+    pub(crate) fn run_pairs<K: WithSimd>(self, kernel: impl FnOnce(bool) -> K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        if let (Self::Avx512Bf16, true) = (self, self.is_available())
+            && let Some(simd) = pulp::x86::V4::try_new()
+        {
+            // SAFETY: the processor has all of the features.
+            return unsafe { run_avx512_bf16(simd, kernel(true)) };
+        }
+        self.run(kernel(false))
     }
 }
 
@@ -102,6 +123,14 @@ impl Isa {
         }
         self.run(Plain(f))
     }
+}
+
+/// Compiles a kernel with the products of `bf16` pairs, which `pulp`'s AVX-512 lacks.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
+#[target_feature(enable = "bmi1,bmi2,lzcnt,popcnt,fxsr")]
+fn run_avx512_bf16<K: WithSimd>(simd: pulp::x86::V4, kernel: K) -> K::Output {
+    kernel.with_simd(simd)
 }
 
 impl fmt::Display for Isa {

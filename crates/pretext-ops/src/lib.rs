@@ -13,6 +13,7 @@ mod matrix;
 mod pixel_shuffle;
 mod plane;
 mod pool;
+mod stored;
 mod upsample;
 mod values;
 

@@ -2,8 +2,13 @@
 
 use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
 
+use crate::stored::Stored;
+
 /// The number types that operators compute in.
-pub(crate) trait Float: WithDType + Default + std::ops::Neg<Output = Self> {
+pub(crate) trait Float:
+    Stored<Wide = Self> + Default + std::ops::Neg<Output = Self>
+{
+    const ZERO: Self;
     fn exp(self) -> Self;
     fn ln_1p(self) -> Self;
     fn tanh(self) -> Self;
@@ -12,6 +17,7 @@ pub(crate) trait Float: WithDType + Default + std::ops::Neg<Output = Self> {
 macro_rules! float {
     ($($type:ty),*) => { $(
         impl Float for $type {
+            const ZERO: Self = 0.0;
             fn exp(self) -> Self { self.exp() }
             fn ln_1p(self) -> Self { self.ln_1p() }
             fn tanh(self) -> Self { self.tanh() }
@@ -31,6 +37,17 @@ macro_rules! by_dtype {
     };
 }
 pub(crate) use by_dtype;
+
+/// The same for operators that take numbers as they lie in memory, `bf16` among them.
+macro_rules! by_stored {
+    ($op:expr, $dtype:expr, $function:ident ( $($argument:expr),* $(,)? )) => {
+        match $dtype {
+            candle_core::DType::BF16 => $function::<half::bf16>($($argument),*),
+            other => $crate::values::by_dtype!($op, other, $function($($argument),*)),
+        }
+    };
+}
+pub(crate) use by_stored;
 
 /// The contiguous values behind a layout.
 pub(crate) fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
@@ -74,11 +91,39 @@ pub(crate) fn output<T: WithDType>(values: Vec<T>, shape: impl Into<Shape>) -> (
 
 /// Refuses tensors that an operator cannot take together.
 pub(crate) fn check(op: &str, tensors: &[&Tensor]) -> Result<()> {
+    check_pictures(op, tensors)?;
+    match tensors.first() {
+        Some(tensor) if tensor.dtype() == DType::BF16 => {
+            bail!("{op}: the dtype is {:?}, it must be f32 or f64", tensor.dtype())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same where pictures may be `bf16`, for which parameters are `f32`.
+pub(crate) fn check_with(op: &str, pictures: &[&Tensor], parameters: &[&Tensor]) -> Result<()> {
+    check_pictures(op, pictures)?;
+    check(op, parameters)?;
+    match (pictures.first(), parameters.first()) {
+        (Some(picture), Some(parameter)) if parameter.dtype() != parameters_of(picture) => {
+            bail!("{op}: the dtypes {:?} and {:?} do not fit", picture.dtype(), parameter.dtype())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The dtype of the parameters that a picture meets.
+pub(crate) fn parameters_of(picture: &Tensor) -> DType {
+    if picture.dtype() == DType::BF16 { DType::F32 } else { picture.dtype() }
+}
+
+/// Refuses pictures that an operator cannot take together.
+pub(crate) fn check_pictures(op: &str, tensors: &[&Tensor]) -> Result<()> {
     for tensor in tensors {
         if !tensor.device().is_cpu() {
             bail!("{op}: a tensor lies on {:?}; this operator runs on the CPU", tensor.device())
         }
-        if !matches!(tensor.dtype(), DType::F32 | DType::F64) {
+        if !matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::BF16) {
             bail!("{op}: the dtype is {:?}, it must be f32 or f64", tensor.dtype())
         }
         if tensor.dtype() != tensors[0].dtype() {

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::conv2d::{self, Epilogue, conv2d};
+use super::conv2d::{self, Epilogue, by_element, conv2d};
+use super::element::Element;
 use super::norm::{BatchNorm, Gradient, Then, normalise, statistics};
 use super::{Activation, nhwc};
 use crate::activation::{Function as _, Mish};
@@ -21,13 +22,13 @@ use crate::batch_norm::{BatchNormOutput, check_eps};
 use crate::buffer::unwritten;
 use crate::conv2d::Geometry;
 use crate::isa::Isa;
-use crate::values::{check, output, slice, with1, with2};
+use crate::values::{check_with, output, slice, with1, with2};
 
 /// Convolves without a bias, normalises by the batch's own statistics, adds the residual and applies
 /// the activation: training.
 ///
-/// * `x`: `[N, H, W, C]`, `f32` or `f64`.
-/// * `weight`: `[O, C, K, L]`, of the same dtype.
+/// * `x`: `[N, H, W, C]`, `f32`, `f64` or `bf16`.
+/// * `weight`: `[O, C, K, L]`, of the same dtype, `f32` for `bf16`.
 /// * `norm`: the normalisation's weight and bias, `[O]` each.
 /// * `stride`, `padding`: as for [`conv2d()`].
 /// * `eps`: as for [`batch_norm`](super::batch_norm).
@@ -45,7 +46,7 @@ pub fn conv_norm(
 ) -> Result<BatchNormOutput> {
     let geometry = geometry(x, weight, &[norm.0, norm.1], then, (stride, padding))?;
     check_eps(eps)?;
-    if x.dtype() != DType::F32 {
+    if x.dtype() == DType::F64 {
         let sums = conv2d(x, weight, None, stride, padding, Activation::Identity)?;
         return super::batch_norm(&sums, norm.0, norm.1, then, eps);
     }
@@ -53,21 +54,14 @@ pub fn conv_norm(
     if count < 2 {
         bail!("batch_norm: {:?} has {count} values a channel; training needs at least 2", x.shape())
     }
-    let pass = Arc::new(Pass {
-        geometry,
-        activation: then.activation,
-        statistics: Statistics::Own(eps),
-        x: x.contiguous()?,
-        weight: weight.contiguous()?,
-        saved: Mutex::default(),
-    });
-    let y = apply(&pass, norm, then)?;
-    let saved = pass.saved();
+    let call = Call { geometry, activation: then.activation, statistics: Statistics::Own(eps) };
+    let (y, mean, variance) =
+        by_element!("conv_norm", x.dtype(), apply(call, x, weight, norm, then, None))?;
     let tensor =
-        |values: Vec<f64>| Tensor::from_vec(values, channels, x.device())?.to_dtype(x.dtype());
+        |values: Vec<f64>| Tensor::from_vec(values, channels, x.device())?.to_dtype(weight.dtype());
     let unbiased = count as f64 / (count - 1) as f64;
-    let variance = saved.variance.iter().map(|v| v * unbiased).collect();
-    Ok(BatchNormOutput { y, mean: tensor(saved.mean.clone())?, variance: tensor(variance)? })
+    let variance = variance.iter().map(|v| v * unbiased).collect();
+    Ok(BatchNormOutput { y, mean: tensor(mean)?, variance: tensor(variance)? })
 }
 
 /// Convolves without a bias, normalises by given statistics, adds the residual and applies the
@@ -91,32 +85,44 @@ pub fn conv_norm_eval(
     let geometry =
         geometry(x, weight, &[norm.0, norm.1, running.0, running.1], then, (stride, padding))?;
     check_eps(eps)?;
-    if x.dtype() != DType::F32 {
+    if x.dtype() == DType::F64 {
         let sums = conv2d(x, weight, None, stride, padding, Activation::Identity)?;
         return super::batch_norm_eval(&sums, norm, running, then, eps);
     }
     let values = |t: &Tensor| t.to_dtype(DType::F64)?.to_vec1::<f64>();
-    let saved = Saved { mean: values(running.0)?, variance: values(running.1)?, sums: None };
-    let pass = Arc::new(Pass {
-        geometry,
-        activation: then.activation,
-        statistics: Statistics::Given(eps),
-        x: x.contiguous()?,
-        weight: weight.contiguous()?,
-        saved: Mutex::new(saved),
-    });
-    apply(&pass, norm, then)
+    let given = Some((values(running.0)?, values(running.1)?));
+    let call = Call { geometry, activation: then.activation, statistics: Statistics::Given(eps) };
+    Ok(by_element!("conv_norm", x.dtype(), apply(call, x, weight, norm, then, given))?.0)
 }
 
-/// The two nodes.
-fn apply(pass: &Arc<Pass>, norm: (&Tensor, &Tensor), then: Then<'_>) -> Result<Tensor> {
+/// Mean and biased variance.
+type Moments = (Vec<f64>, Vec<f64>);
+
+/// The two nodes; returns the result and the statistics.
+fn apply<T: Element>(
+    call: Call,
+    x: &Tensor,
+    weight: &Tensor,
+    norm: (&Tensor, &Tensor),
+    then: Then<'_>,
+    given: Option<Moments>,
+) -> Result<(Tensor, Vec<f64>, Vec<f64>)> {
+    let (mean, variance) = given.unwrap_or_default();
+    let pass: Arc<Pass<T>> = Arc::new(Pass {
+        call,
+        x: x.contiguous()?,
+        weight: weight.contiguous()?,
+        saved: Mutex::new(Saved { mean, variance, sums: None }),
+    });
     let token = pass.x.apply_op2(&pass.weight, Convolution(pass.clone()))?;
     let affine = Tensor::stack(&[norm.0, norm.1], 0)?;
     let op = Normalisation(pass.clone());
-    match then.residual {
+    let y = match then.residual {
         Some(residual) => token.apply_op3(&affine, &residual.contiguous()?, op),
         None => token.apply_op2(&affine, op),
-    }
+    }?;
+    let saved = pass.saved();
+    Ok((y, saved.mean.clone(), saved.variance.clone()))
 }
 
 fn geometry(
@@ -126,7 +132,8 @@ fn geometry(
     then: Then<'_>,
     (stride, padding): (usize, usize),
 ) -> Result<Geometry> {
-    check("conv_norm", &[&[x, weight], channels].concat())?;
+    let pictures: Vec<&Tensor> = std::iter::once(x).chain(then.residual).collect();
+    check_with("conv_norm", &pictures, &[&[weight], channels].concat())?;
     let (n, h, w, c) = nhwc("conv_norm", x)?;
     let geometry = Geometry::new((n, c, h, w), weight, stride, padding)?;
     for tensor in channels {
@@ -136,7 +143,6 @@ fn geometry(
     }
     let size = [n, geometry.out.0, geometry.out.1, geometry.o];
     if let Some(residual) = then.residual {
-        check("conv_norm", &[x, residual])?;
         if residual.dims() != size {
             bail!("conv_norm: the result is {size:?}, the residual {:?}", residual.shape())
         }
@@ -152,51 +158,56 @@ enum Statistics {
     Given(f64),
 }
 
+/// What is to be done.
+#[derive(Clone, Copy)]
+struct Call {
+    geometry: Geometry,
+    activation: Activation,
+    statistics: Statistics,
+}
+
 /// What the nodes leave for each other.
-#[derive(Default)]
-struct Saved {
+struct Saved<T> {
     mean: Vec<f64>,
     /// Biased.
     variance: Vec<f64>,
     /// The convolution's result; between the nodes' backward passes, its gradient.
-    sums: Option<Vec<f32>>,
+    sums: Option<Vec<T>>,
 }
 
 /// One application to one batch, which both nodes share.
-struct Pass {
-    geometry: Geometry,
-    activation: Activation,
-    statistics: Statistics,
+struct Pass<T> {
+    call: Call,
     x: Tensor,
     weight: Tensor,
-    saved: Mutex<Saved>,
+    saved: Mutex<Saved<T>>,
 }
 
-impl Pass {
+impl<T: Element> Pass<T> {
     /// A poisoned lock means that another thread panicked; what it saved is still whole.
-    fn saved(&self) -> std::sync::MutexGuard<'_, Saved> {
+    fn saved(&self) -> std::sync::MutexGuard<'_, Saved<T>> {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn norm(&self, saved: &Saved) -> BatchNorm {
-        let (eps, own) = match self.statistics {
+    fn norm(&self, saved: &Saved<T>) -> BatchNorm {
+        let (eps, own) = match self.call.statistics {
             Statistics::Own(eps) => (eps, true),
             Statistics::Given(eps) => (eps, false),
         };
-        BatchNorm::new(saved.mean.clone(), &saved.variance, eps, own, self.activation)
+        BatchNorm::new(saved.mean.clone(), &saved.variance, eps, own, self.call.activation)
     }
 
-    fn sums(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
-        conv2d::forward(Isa::current(), &self.geometry, x, weight, Epilogue::default())
+    fn sums(&self, x: &[T], weight: &[f32]) -> Vec<T> {
+        conv2d::forward(Isa::current(), &self.call.geometry, x, weight, Epilogue::default())
     }
 
-    fn forward(&self, affine: &[f32], residual: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
-        let Geometry { n, o, out: (height, width), .. } = self.geometry;
+    fn forward(&self, affine: &[f32], residual: Option<&[T]>) -> Result<(CpuStorage, Shape)> {
+        let Geometry { n, o, out: (height, width), .. } = self.call.geometry;
         let saved = self.saved();
         let (factor, shift) = self.norm(&saved).line(affine);
-        let y = match (self.statistics, &saved.sums) {
+        let y = match (self.call.statistics, &saved.sums) {
             (Statistics::Own(_), Some(sums)) => {
-                normalise(self.activation, sums, residual, &factor, &shift)
+                normalise(self.call.activation, sums, residual, &factor, &shift)
             }
             _ => self.folded(&factor, &shift, residual)?,
         };
@@ -204,19 +215,20 @@ impl Pass {
     }
 
     /// A convolution by other weights, with a bias.
-    fn folded(&self, factor: &[f32], shift: &[f32], residual: Option<&[f32]>) -> Result<Vec<f32>> {
-        let relu = self.activation == Activation::Relu;
+    fn folded(&self, factor: &[f32], shift: &[f32], residual: Option<&[T]>) -> Result<Vec<T>> {
+        let relu = self.call.activation == Activation::Relu;
         let epilogue = Epilogue { bias: Some(shift), residual, relu };
-        let mut y = with2::<f32, _>(&self.x, &self.weight, |x, weight| {
-            let mut weight = weight.to_vec();
-            let window = (weight.len() / self.geometry.o.max(1)).max(1);
+        let weight = with1::<f32, _>(&self.weight, <[f32]>::to_vec)?;
+        let mut y = with1::<T, _>(&self.x, |x| {
+            let mut weight = weight;
+            let window = (weight.len() / self.call.geometry.o.max(1)).max(1);
             for (weight, factor) in weight.chunks_exact_mut(window).zip(factor) {
                 weight.iter_mut().for_each(|weight| *weight *= factor);
             }
-            conv2d::forward(Isa::current(), &self.geometry, x, &weight, epilogue)
+            conv2d::forward(Isa::current(), &self.call.geometry, x, &weight, epilogue)
         })?;
-        if self.activation == Activation::Mish {
-            y.iter_mut().for_each(|y| *y = Mish.value(*y));
+        if self.call.activation == Activation::Mish {
+            y.iter_mut().for_each(|y| *y = T::narrow(Mish.value(y.widen())));
         }
         Ok(y)
     }
@@ -234,16 +246,19 @@ impl Pass {
         let mut sums = match saved.sums.take() {
             Some(sums) => sums,
             // Evaluation, or a second backward pass.
-            None => with2::<f32, _>(&self.x, &self.weight, |x, weight| self.sums(x, weight))?,
+            None => {
+                let weight = with1::<f32, _>(&self.weight, <[f32]>::to_vec)?;
+                with1::<T, _>(&self.x, |x| self.sums(x, &weight))?
+            }
         };
         let op = self.norm(&saved);
         let affine = with1::<f32, _>(affine, <[f32]>::to_vec)?;
-        let added = match (self.activation, residual) {
+        let added = match (self.call.activation, residual) {
             // Only its slope needs to know what was added.
-            (Activation::Mish, Some(residual)) => Some(with1::<f32, _>(residual, <[f32]>::to_vec)?),
+            (Activation::Mish, Some(residual)) => Some(with1::<T, _>(residual, <[T]>::to_vec)?),
             _ => None,
         };
-        let (line, before) = with2::<f32, _>(y, dy, |y, dy| {
+        let (line, before) = with2::<T, _>(y, dy, |y, dy| {
             let gradient = Gradient {
                 op: &op,
                 affine: &affine,
@@ -262,16 +277,16 @@ impl Pass {
         })?;
         // Without anything to train before the normalisation nobody takes it.
         saved.sums = wanted.then_some(sums);
-        let line = Tensor::from_vec(line, (2, self.geometry.o), dy.device())?;
+        let line = Tensor::from_vec(line, (2, self.call.geometry.o), dy.device())?;
         let before = before.map(|before| Tensor::from_vec(before, dy.shape(), dy.device()));
         Ok((line.to_dtype(DType::F32)?, before.transpose()?))
     }
 }
 
 /// The first node.
-struct Convolution(Arc<Pass>);
+struct Convolution<T>(Arc<Pass<T>>);
 
-impl CustomOp2 for Convolution {
+impl<T: Element> CustomOp2 for Convolution<T> {
     fn name(&self) -> &'static str {
         "conv_norm"
     }
@@ -284,10 +299,10 @@ impl CustomOp2 for Convolution {
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         // Evaluation convolves in the second node, by weights that know the normalisation.
-        if let Statistics::Own(_) = self.0.statistics {
+        if let Statistics::Own(_) = self.0.call.statistics {
             let sums = self.0.sums(slice(x, x_layout)?, slice(weight, weight_layout)?);
             let mut saved = self.0.saved();
-            (saved.mean, saved.variance) = statistics(&sums, self.0.geometry.o);
+            (saved.mean, saved.variance) = statistics(&sums, self.0.call.geometry.o);
             saved.sums = Some(sums);
         }
         Ok(output(vec![0.0_f32], 1))
@@ -303,14 +318,14 @@ impl CustomOp2 for Convolution {
         let Some(gradient) = self.0.saved().sums.take() else {
             bail!("conv_norm: the normalisation's backward pass did not come first")
         };
-        conv2d::gradients(&self.0.geometry, x, weight, &gradient)
+        conv2d::gradients(&self.0.call.geometry, x, weight, &gradient)
     }
 }
 
 /// The second node.
-struct Normalisation(Arc<Pass>);
+struct Normalisation<T>(Arc<Pass<T>>);
 
-impl CustomOp2 for Normalisation {
+impl<T: Element> CustomOp2 for Normalisation<T> {
     fn name(&self) -> &'static str {
         "conv_norm"
     }
@@ -337,7 +352,7 @@ impl CustomOp2 for Normalisation {
     }
 }
 
-impl CustomOp3 for Normalisation {
+impl<T: Element> CustomOp3 for Normalisation<T> {
     fn name(&self) -> &'static str {
         "conv_norm"
     }
@@ -351,7 +366,7 @@ impl CustomOp3 for Normalisation {
         residual: &CpuStorage,
         residual_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let residual = slice(residual, residual_layout)?;
+        let residual = slice::<T>(residual, residual_layout)?;
         self.0.forward(slice(affine, affine_layout)?, Some(residual))
     }
 

@@ -7,6 +7,7 @@
 mod activation;
 mod conv2d;
 mod conv_norm;
+mod element;
 mod norm;
 pub(crate) mod pixels;
 mod shared;

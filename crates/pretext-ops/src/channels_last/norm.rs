@@ -5,7 +5,9 @@
 //! for the statistics, one for the result, and two for the gradients, the activation and the sum
 //! with the residual included.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType as _, bail,
+};
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
@@ -14,7 +16,8 @@ use crate::activation::{Function as _, Mish};
 use crate::batch_norm::{BatchNormOutput, check_eps};
 use crate::buffer::unwritten;
 use crate::isa::Isa;
-use crate::values::{Float, by_dtype, check, output, slice, with1, with2};
+use crate::stored::Stored;
+use crate::values::{Float, by_stored, check_with, output, parameters_of, slice, with1, with2};
 
 /// What follows a normalisation: the sum with a residual, then an activation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,8 +31,8 @@ pub struct Then<'a> {
 /// Normalises by the batch's own statistics, adds the residual and applies the activation:
 /// training.
 ///
-/// * `x`: `[N, H, W, C]`, `f32` or `f64`, with more than one value a channel.
-/// * `weight`, `bias`: `[C]`, of the same dtype.
+/// * `x`: `[N, H, W, C]`, `f32`, `f64` or `bf16`, with more than one value a channel.
+/// * `weight`, `bias`: `[C]`, of the same dtype; `f32` for `bf16`.
 /// * `eps`: what is added to the variance, from 0; 1e-5 in PyTorch.
 ///
 /// # Errors
@@ -49,10 +52,11 @@ pub fn batch_norm(
         bail!("batch_norm: {:?} has {count} values a channel; training needs at least 2", x.shape())
     }
     let x = x.contiguous()?;
-    let (mean, variance) = by_dtype!("batch_norm", x.dtype(), statistics_of(&x, channels))?;
+    let (mean, variance) = by_stored!("batch_norm", x.dtype(), statistics_of(&x, channels))?;
     let unbiased = count as f64 / (count - 1) as f64;
-    let tensor =
-        |values: Vec<f64>| Tensor::from_vec(values, channels, x.device())?.to_dtype(x.dtype());
+    let tensor = |values: Vec<f64>| {
+        Tensor::from_vec(values, channels, x.device())?.to_dtype(parameters_of(&x))
+    };
     let running = variance.iter().map(|v| v * unbiased).collect();
     let op = BatchNorm::new(mean.clone(), &variance, eps, true, then.activation);
     let y = op.apply(&x, weight, bias, then)?;
@@ -62,8 +66,8 @@ pub fn batch_norm(
 /// Normalises by given statistics, adds the residual and applies the activation: evaluation. The
 /// statistics are data; no gradient flows into them.
 ///
-/// * `x`: `[N, H, W, C]`, `f32` or `f64`.
-/// * `weight`, `bias`, `running_mean`, `running_var`: `[C]`, of the same dtype.
+/// * `x`: `[N, H, W, C]`, `f32`, `f64` or `bf16`.
+/// * `weight`, `bias`, `running_mean`, `running_var`: `[C]`, of the same dtype; `f32` for `bf16`.
 /// * `eps`: what is added to the variance, from 0; 1e-5 in PyTorch.
 /// * Returns `[N, H, W, C]`.
 ///
@@ -85,7 +89,8 @@ pub fn batch_norm_eval(
 }
 
 pub(super) fn arguments(x: &Tensor, channels: &[&Tensor], then: Then<'_>) -> Result<usize> {
-    check("batch_norm", &[&[x], channels].concat())?;
+    let pictures: Vec<&Tensor> = std::iter::once(x).chain(then.residual).collect();
+    check_with("batch_norm", &pictures, channels)?;
     let (_, _, _, c) = nhwc("batch_norm", x)?;
     for tensor in channels {
         if tensor.dims() != [c] {
@@ -93,7 +98,6 @@ pub(super) fn arguments(x: &Tensor, channels: &[&Tensor], then: Then<'_>) -> Res
         }
     }
     if let Some(residual) = then.residual {
-        check("batch_norm", &[x, residual])?;
         if residual.shape() != x.shape() {
             bail!("batch_norm: the input is {:?}, the residual {:?}", x.shape(), residual.shape())
         }
@@ -112,7 +116,7 @@ fn chunk(channels: usize) -> usize {
     (CHUNK / channels.max(1)).max(FEWEST_PIXELS) * channels
 }
 
-fn statistics_of<T: Float>(x: &Tensor, channels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+fn statistics_of<T: Stored>(x: &Tensor, channels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     with1::<T, _>(x, |x| statistics(x, channels))
 }
 
@@ -121,14 +125,14 @@ fn statistics_of<T: Float>(x: &Tensor, channels: usize) -> Result<(Vec<f64>, Vec
 /// Each chunk's mean and squares about it are taken while it lies in cache, and joined in `f64`
 /// (Chan et al., "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
 /// 1979): exact as two passes, read from memory once.
-pub(super) fn statistics<T: Float>(x: &[T], channels: usize) -> (Vec<f64>, Vec<f64>) {
-    let parts: Vec<(Vec<T>, Vec<T>, usize)> = x
+pub(super) fn statistics<T: Stored>(x: &[T], channels: usize) -> (Vec<f64>, Vec<f64>) {
+    let parts: Vec<(Vec<T::Wide>, Vec<T::Wide>, usize)> = x
         .par_chunks(chunk(channels))
         .map(|x| {
             let count = x.len() / channels;
-            let mut mean = vec![T::zero(); channels];
-            let mut squares = vec![T::zero(); channels];
-            let share = T::from_f64(1.0 / count as f64);
+            let mut mean = vec![T::Wide::ZERO; channels];
+            let mut squares = vec![T::Wide::ZERO; channels];
+            let share = T::Wide::from_f64(1.0 / count as f64);
             Isa::current().run_plain(
                 #[inline(always)]
                 || {
@@ -158,22 +162,26 @@ pub(super) fn statistics<T: Float>(x: &[T], channels: usize) -> (Vec<f64>, Vec<f
 
 /// `sums[c] += f(c, x)` for all numbers of channel `c`.
 #[inline(always)]
-fn add_columns<T: Float>(sums: &mut [T], x: &[T], f: impl Fn(usize, T) -> T) {
+fn add_columns<T: Stored>(sums: &mut [T::Wide], x: &[T], f: impl Fn(usize, T::Wide) -> T::Wide) {
     for row in x.chunks_exact(sums.len()) {
         for (c, (sum, x)) in sums.iter_mut().zip(row).enumerate() {
-            *sum += f(c, *x);
+            *sum += f(c, x.widen());
         }
     }
 }
 
-/// The sums over all but the last dimension.
+/// The sums over all but the last dimension, in the dtype of parameters.
 pub(crate) fn column_sums(x: &Tensor) -> Result<Tensor> {
+    by_stored!("column_sums", x.dtype(), column_sums_of(x))
+}
+
+fn column_sums_of<T: Stored>(x: &Tensor) -> Result<Tensor> {
     let channels = x.dims().last().copied().unwrap_or(1);
-    let sums = with1::<f32, _>(x, |x| {
-        let parts: Vec<Vec<f32>> = x
+    let sums = with1::<T, _>(x, |x| {
+        let parts: Vec<Vec<T::Wide>> = x
             .par_chunks(chunk(channels).max(1))
             .map(|x| {
-                let mut sums = vec![0.0; channels];
+                let mut sums = vec![T::Wide::ZERO; channels];
                 Isa::current().run_plain(
                     #[inline(always)]
                     || add_columns(&mut sums, x, |_, x| x),
@@ -183,11 +191,11 @@ pub(crate) fn column_sums(x: &Tensor) -> Result<Tensor> {
             .collect();
         let mut sums = vec![0.0_f64; channels];
         for part in parts {
-            sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
+            sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part.to_f64());
         }
-        sums.into_iter().map(|sum| sum as f32).collect()
+        sums
     })?;
-    Tensor::from_vec::<_, f32>(sums, channels, x.device())
+    Tensor::from_vec(sums, channels, x.device())?.to_dtype(parameters_of(x))
 }
 
 pub(super) struct BatchNorm {
@@ -245,7 +253,7 @@ impl CustomOp2 for BatchNorm {
     ) -> Result<(CpuStorage, Shape)> {
         use candle_core::backend::BackendStorage as _;
         let (x, affine) = ((x, x_layout), (affine, affine_layout));
-        by_dtype!("batch_norm", x.0.dtype(), forward(self, x, affine, None))
+        by_stored!("batch_norm", x.0.dtype(), forward(self, x, affine, None))
     }
 
     fn bwd(
@@ -256,7 +264,7 @@ impl CustomOp2 for BatchNorm {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let [dx, da, _] =
-            by_dtype!("batch_norm", x.dtype(), backward(self, x, affine, None, y, dy))?;
+            by_stored!("batch_norm", x.dtype(), backward(self, x, affine, None, y, dy))?;
         Ok((dx, da))
     }
 }
@@ -278,7 +286,7 @@ impl CustomOp3 for BatchNorm {
         use candle_core::backend::BackendStorage as _;
         let (x, affine) = ((x, x_layout), (affine, affine_layout));
         let residual = Some((residual, residual_layout));
-        by_dtype!("batch_norm", x.0.dtype(), forward(self, x, affine, residual))
+        by_stored!("batch_norm", x.0.dtype(), forward(self, x, affine, residual))
     }
 
     fn bwd(
@@ -291,32 +299,32 @@ impl CustomOp3 for BatchNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let residual = Some(residual);
         let [dx, da, dr] =
-            by_dtype!("batch_norm", x.dtype(), backward(self, x, affine, residual, y, dy))?;
+            by_stored!("batch_norm", x.dtype(), backward(self, x, affine, residual, y, dy))?;
         Ok((dx, da, dr))
     }
 }
 
 type Argument<'a> = (&'a CpuStorage, &'a Layout);
 
-fn forward<T: Float>(
+fn forward<T: Stored>(
     op: &BatchNorm,
     x: Argument<'_>,
     affine: Argument<'_>,
     residual: Option<Argument<'_>>,
 ) -> Result<(CpuStorage, Shape)> {
     let residual = residual.map(|(values, layout)| slice::<T>(values, layout)).transpose()?;
-    let (factor, shift) = op.line(slice::<T>(affine.0, affine.1)?);
+    let (factor, shift) = op.line(slice::<T::Wide>(affine.0, affine.1)?);
     let y = normalise(op.activation, slice::<T>(x.0, x.1)?, residual, &factor, &shift);
     Ok(output(y, x.1.shape().clone()))
 }
 
 /// `activation(x factor + shift + residual)`.
-pub(super) fn normalise<T: Float>(
+pub(super) fn normalise<T: Stored>(
     activation: Activation,
     x: &[T],
     residual: Option<&[T]>,
-    factor: &[T],
-    shift: &[T],
+    factor: &[T::Wide],
+    shift: &[T::Wide],
 ) -> Vec<T> {
     let chunk = chunk(factor.len()).max(1);
     // SAFETY: each chunk is written in full.
@@ -324,49 +332,54 @@ pub(super) fn normalise<T: Float>(
     y.par_chunks_mut(chunk).enumerate().for_each(|(i, y)| {
         let x = &x[i * chunk..][..y.len()];
         let residual = residual.map(|residual| &residual[i * chunk..][..y.len()]);
+        let line = (factor, shift);
         Isa::current().run_plain(
             #[inline(always)]
-            || {
-                sums(y, x, residual, factor, shift);
-                match activation {
-                    Activation::Identity => {}
-                    // Written so that a NaN comes through.
-                    Activation::Relu => {
-                        y.iter_mut().for_each(|y| *y = if *y < T::zero() { T::zero() } else { *y });
-                    }
-                    Activation::Mish => y.iter_mut().for_each(|y| *y = Mish.value(*y)),
+            || match activation {
+                Activation::Identity => sums(y, x, residual, line, |y| y),
+                // Written so that a NaN comes through.
+                Activation::Relu => {
+                    let zero = T::Wide::ZERO;
+                    sums(y, x, residual, line, |y| if y < zero { zero } else { y });
                 }
+                Activation::Mish => sums(y, x, residual, line, |y| Mish.value(y)),
             },
         );
     });
     y
 }
 
-/// `y = x factor + shift + residual`.
+/// `y = f(x factor + shift + residual)`.
 #[inline(always)]
-fn sums<T: Float>(y: &mut [T], x: &[T], residual: Option<&[T]>, factor: &[T], shift: &[T]) {
+fn sums<T: Stored, Y: Stored<Wide = T::Wide>>(
+    y: &mut [Y],
+    x: &[T],
+    residual: Option<&[T]>,
+    (factor, shift): (&[T::Wide], &[T::Wide]),
+    f: impl Fn(T::Wide) -> T::Wide,
+) {
     let channels = factor.len();
     let rows = y.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
     match residual {
         None => {
             for (y, x) in rows {
-                for (((y, x), f), s) in y.iter_mut().zip(x).zip(factor).zip(shift) {
-                    *y = *x * *f + *s;
+                for (((y, x), slope), s) in y.iter_mut().zip(x).zip(factor).zip(shift) {
+                    *y = Y::narrow(f(x.widen() * *slope + *s));
                 }
             }
         }
         Some(residual) => {
             for ((y, x), r) in rows.zip(residual.chunks_exact(channels)) {
                 let line = factor.iter().zip(shift);
-                for (((y, x), r), (f, s)) in y.iter_mut().zip(x).zip(r).zip(line) {
-                    *y = *x * *f + *s + *r;
+                for (((y, x), r), (slope, s)) in y.iter_mut().zip(x).zip(r).zip(line) {
+                    *y = Y::narrow(f(x.widen() * *slope + *s + r.widen()));
                 }
             }
         }
     }
 }
 
-fn backward<T: Float>(
+fn backward<T: Stored>(
     op: &BatchNorm,
     x: &Tensor,
     affine: &Tensor,
@@ -374,7 +387,8 @@ fn backward<T: Float>(
     y: &Tensor,
     dy: &Tensor,
 ) -> Result<[Option<Tensor>; 3]> {
-    let affine = with1::<T, _>(affine, <[T]>::to_vec)?;
+    let parameters = affine.dtype();
+    let affine = with1::<T::Wide, _>(affine, <[T::Wide]>::to_vec)?;
     let residual_values = residual.map(|r| with1::<T, _>(r, <[T]>::to_vec));
     let residual_values = match op.activation {
         // Only its slope needs to know what was added.
@@ -403,7 +417,7 @@ fn backward<T: Float>(
         })
     })??;
     let tensor = |values| Tensor::from_vec(values, x.shape(), x.device());
-    let line = Tensor::from_vec(line, (2, op.mean.len()), x.device())?.to_dtype(x.dtype())?;
+    let line = Tensor::from_vec(line, (2, op.mean.len()), x.device())?.to_dtype(parameters)?;
     Ok([Some(tensor(dx)?), Some(line), before.map(tensor).transpose()?])
 }
 
@@ -412,10 +426,10 @@ fn backward<T: Float>(
 /// With `g` the gradient before the activation and `u = (x - mean) scale`: `db = sum g`,
 /// `dw = sum g u`, the residual's gradient is `g`, and in training
 /// `dx = weight scale (g - db / count - u dw / count)`, which is `g factor + x slope + offset`.
-pub(super) struct Gradient<'a, T> {
+pub(super) struct Gradient<'a, T: Stored> {
     pub(super) op: &'a BatchNorm,
     /// Weight and bias.
-    pub(super) affine: &'a [T],
+    pub(super) affine: &'a [T::Wide],
     /// What was added before a Mish.
     pub(super) residual: Option<&'a [T]>,
     /// Whether nothing was added.
@@ -427,15 +441,17 @@ pub(super) struct Gradient<'a, T> {
 /// `factor`, `slope` and `offset` of each channel.
 pub(super) type Slopes<T> = [Vec<T>; 3];
 
-impl<T: Float> Gradient<'_, T> {
+impl<T: Stored> Gradient<'_, T> {
     /// `dw` and `db`, one after the other, and what `dx` needs of them. `before` takes `g`.
-    pub(super) fn sums(&self, x: &[T], before: Option<&mut [T]>) -> (Vec<f64>, Slopes<T>) {
+    pub(super) fn sums(&self, x: &[T], before: Option<&mut [T]>) -> (Vec<f64>, Slopes<T::Wide>) {
         let channels = self.op.mean.len();
         let size = chunk(channels).max(1);
-        let mean: Vec<T> = self.op.mean.iter().map(|mean| T::from_f64(*mean)).collect();
+        let mean: Vec<T::Wide> = self.op.mean.iter().map(|m| T::Wide::from_f64(*m)).collect();
         let line = self.op.line(self.affine);
-        let part = |i: usize, x: &[T], g: &mut [T]| {
-            let (mut db, mut dw) = (vec![T::zero(); channels], vec![T::zero(); channels]);
+        let part = |g: &mut Vec<T::Wide>, i: usize, x: &[T], before: Option<&mut [T]>| {
+            let zeros = || vec![T::Wide::ZERO; channels];
+            let (mut db, mut dw) = (zeros(), zeros());
+            g.resize(x.len(), T::Wide::ZERO);
             Isa::current().run_plain(
                 #[inline(always)]
                 || {
@@ -444,24 +460,23 @@ impl<T: Float> Gradient<'_, T> {
                         let sums = db.iter_mut().zip(&mut dw).zip(&mean);
                         for (((db, dw), mean), (x, g)) in sums.zip(x.iter().zip(g)) {
                             *db += *g;
-                            *dw += *g * (*x - *mean);
+                            *dw += *g * (x.widen() - *mean);
                         }
+                    }
+                    if let Some(before) = before {
+                        before.iter_mut().zip(&*g).for_each(|(to, g)| *to = T::narrow(*g));
                     }
                 },
             );
             (db, dw)
         };
         let chunks = x.par_chunks(size).enumerate();
-        let parts: Vec<(Vec<T>, Vec<T>)> = match before {
-            Some(before) => {
-                chunks.zip(before.par_chunks_mut(size)).map(|((i, x), g)| part(i, x, g)).collect()
-            }
-            None => chunks
-                .map_init(Vec::new, |g, (i, x)| {
-                    g.resize(x.len(), T::zero());
-                    part(i, x, g)
-                })
+        let parts: Vec<(Vec<T::Wide>, Vec<T::Wide>)> = match before {
+            Some(before) => chunks
+                .zip(before.par_chunks_mut(size))
+                .map_init(Vec::new, |g, ((i, x), before)| part(g, i, x, Some(before)))
                 .collect(),
+            None => chunks.map_init(Vec::new, |g, (i, x)| part(g, i, x, None)).collect(),
         };
         let (mut dw, mut db) = (vec![0.0; channels], vec![0.0; channels]);
         for (part_b, part_w) in parts {
@@ -474,15 +489,16 @@ impl<T: Float> Gradient<'_, T> {
         (dw, slopes)
     }
 
-    fn slopes(&self, factor: Vec<T>, dw: &[f64], db: &[f64], count: f64) -> Slopes<T> {
+    fn slopes(&self, factor: Vec<T::Wide>, dw: &[f64], db: &[f64], count: f64) -> Slopes<T::Wide> {
         if !self.op.own {
-            let zeros = vec![T::zero(); factor.len()];
+            let zeros = vec![T::Wide::ZERO; factor.len()];
             return [factor, zeros.clone(), zeros];
         }
         let each = |c: usize| {
             let factor = factor[c].to_f64();
             let slope = -factor * self.op.scale[c] * dw[c] / count;
-            (T::from_f64(slope), T::from_f64(-factor * db[c] / count - slope * self.op.mean[c]))
+            let offset = -factor * db[c] / count - slope * self.op.mean[c];
+            (T::Wide::from_f64(slope), T::Wide::from_f64(offset))
         };
         let (slope, offset) = (0..factor.len()).map(each).unzip();
         [factor, slope, offset]
@@ -490,10 +506,17 @@ impl<T: Float> Gradient<'_, T> {
 
     /// `g` of the numbers from `first` on.
     #[inline(always)]
-    fn before(&self, first: usize, x: &[T], g: &mut [T], (factor, shift): &(Vec<T>, Vec<T>)) {
+    fn before(
+        &self,
+        first: usize,
+        x: &[T],
+        g: &mut [T::Wide],
+        (factor, shift): &(Vec<T::Wide>, Vec<T::Wide>),
+    ) {
         let (y, dy) = (&self.y[first..][..g.len()], &self.dy[first..][..g.len()]);
+        let zero = T::Wide::ZERO;
         match self.op.activation {
-            Activation::Identity => g.copy_from_slice(dy),
+            Activation::Identity => g.iter_mut().zip(dy).for_each(|(g, dy)| *g = dy.widen()),
             // Taken from `x`, which is read anyway.
             Activation::Relu if self.alone => {
                 let channels = factor.len();
@@ -501,20 +524,20 @@ impl<T: Float> Gradient<'_, T> {
                 for ((g, x), dy) in rows.zip(dy.chunks_exact(channels)) {
                     let line = factor.iter().zip(shift);
                     for (((g, x), dy), (f, s)) in g.iter_mut().zip(x).zip(dy).zip(line) {
-                        *g = if *x * *f + *s > T::zero() { *dy } else { T::zero() };
+                        *g = if x.widen() * *f + *s > zero { dy.widen() } else { zero };
                     }
                 }
             }
             Activation::Relu => {
                 for ((g, y), dy) in g.iter_mut().zip(y).zip(dy) {
-                    *g = if *y > T::zero() { *dy } else { T::zero() };
+                    *g = if y.widen() > zero { dy.widen() } else { zero };
                 }
             }
             Activation::Mish => {
                 let residual = self.residual.map(|residual| &residual[first..][..g.len()]);
-                sums(g, x, residual, factor, shift);
+                sums(g, x, residual, (factor, shift), |g| g);
                 for (g, dy) in g.iter_mut().zip(dy) {
-                    *g = Mish.slope(*g) * *dy;
+                    *g = Mish.slope(*g) * dy.widen();
                 }
             }
         }
@@ -526,45 +549,23 @@ impl<T: Float> Gradient<'_, T> {
         dx: &mut [T],
         x: Option<&[T]>,
         before: Option<&[T]>,
-        [factor, slope, offset]: &Slopes<T>,
+        slopes: &Slopes<T::Wide>,
     ) {
-        let channels = factor.len();
-        let size = chunk(channels).max(1);
+        let size = chunk(slopes[0].len()).max(1);
         let line = self.op.line(self.affine);
+        let identity = self.op.activation == Activation::Identity;
+        let known = before.or(identity.then_some(self.dy));
         dx.par_chunks_mut(size).enumerate().for_each_init(Vec::new, |buffer, (i, dx)| {
-            let identity = self.op.activation == Activation::Identity;
-            let known = before.or(identity.then_some(self.dy));
+            let first = i * size;
+            let x = x.map(|x| &x[first..][..dx.len()]);
             Isa::current().run_plain(
                 #[inline(always)]
-                || {
-                    let g = match known {
-                        Some(g) => &g[i * size..][..dx.len()],
-                        None => {
-                            buffer.resize(dx.len(), T::zero());
-                            let x = x.map_or(&*dx, |x| &x[i * size..][..dx.len()]);
-                            self.before(i * size, x, buffer, &line);
-                            &buffer[..]
-                        }
-                    };
-                    let lines = || factor.iter().zip(slope).zip(offset);
-                    let rows = dx.chunks_exact_mut(channels).zip(g.chunks_exact(channels));
-                    match x {
-                        Some(x) => {
-                            let x = x[i * size..].chunks_exact(channels);
-                            for ((dx, g), x) in rows.zip(x) {
-                                let numbers = dx.iter_mut().zip(g).zip(x);
-                                for (((dx, g), x), ((f, s), o)) in numbers.zip(lines()) {
-                                    *dx = *g * *f + *x * *s + *o;
-                                }
-                            }
-                        }
-                        None => {
-                            for (dx, g) in rows {
-                                for ((dx, g), ((f, s), o)) in dx.iter_mut().zip(g).zip(lines()) {
-                                    *dx = *g * *f + *dx * *s + *o;
-                                }
-                            }
-                        }
+                || match known {
+                    Some(g) => input_gradient(dx, x, &g[first..][..dx.len()], slopes),
+                    None => {
+                        buffer.resize(dx.len(), T::Wide::ZERO);
+                        self.before(first, x.unwrap_or(dx), buffer, &line);
+                        input_gradient(dx, x, buffer, slopes);
                     }
                 },
             );
@@ -572,16 +573,50 @@ impl<T: Float> Gradient<'_, T> {
     }
 }
 
+/// `dx = g factor + x slope + offset`; without `x`, `dx` holds it.
+#[inline(always)]
+fn input_gradient<T: Stored, G: Stored<Wide = T::Wide>>(
+    dx: &mut [T],
+    x: Option<&[T]>,
+    g: &[G],
+    [factor, slope, offset]: &Slopes<T::Wide>,
+) {
+    let channels = factor.len();
+    let lines = || factor.iter().zip(slope).zip(offset);
+    let rows = dx.chunks_exact_mut(channels).zip(g.chunks_exact(channels));
+    match x {
+        Some(x) => {
+            for ((dx, g), x) in rows.zip(x.chunks_exact(channels)) {
+                for (((dx, g), x), ((f, s), o)) in dx.iter_mut().zip(g).zip(x).zip(lines()) {
+                    *dx = T::narrow(g.widen() * *f + x.widen() * *s + *o);
+                }
+            }
+        }
+        None => {
+            for (dx, g) in rows {
+                for ((dx, g), ((f, s), o)) in dx.iter_mut().zip(g).zip(lines()) {
+                    *dx = T::narrow(g.widen() * *f + dx.widen() * *s + *o);
+                }
+            }
+        }
+    }
+}
+
 /// The gradient before a ReLU, from its output and the gradient behind it.
-pub(super) fn before_relu(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    let dx = with2::<f32, _>(y, dy, |y, dy| {
+pub(super) fn before_relu<T: Stored>(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let dx = with2::<T, _>(y, dy, |y, dy| {
         // SAFETY: each chunk is written in full.
-        let mut dx = unsafe { unwritten::<f32>(dy.len()) };
+        let mut dx = unsafe { unwritten::<T>(dy.len()) };
         let chunks = dx.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
         chunks.for_each(|((dx, y), dy)| {
-            for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
-                *dx = if *y > 0.0 { *dy } else { 0.0 };
-            }
+            Isa::current().run_plain(
+                #[inline(always)]
+                || {
+                    for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
+                        *dx = if y.widen() > T::Wide::ZERO { *dy } else { T::zero() };
+                    }
+                },
+            );
         });
         dx
     })?;

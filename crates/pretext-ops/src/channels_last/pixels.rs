@@ -10,8 +10,9 @@ use crate::AvgPool;
 use crate::blur_pool::{Blur, blur_pool_of, replicate_blur_of};
 use crate::isa::Isa;
 use crate::pool::{Average, Max, Mean, Windows};
+use crate::stored::Stored;
 use crate::upsample::{self, Nearest};
-use crate::values::{Float, by_dtype, check, elements, output, slice, with2};
+use crate::values::{Float, by_stored, check_pictures, elements, output, slice, with2};
 
 /// The largest value of each window: [`crate::max_pool2d`] on `[N, H, W, C]`.
 ///
@@ -96,7 +97,7 @@ pub fn pixel_shuffle(x: &Tensor, factor: usize) -> Result<Tensor> {
 
 /// Height and width of an operator's input.
 fn input(op: &str, x: &Tensor) -> Result<(usize, usize)> {
-    check(op, &[x])?;
+    check_pictures(op, &[x])?;
     let (_, h, w, _) = nhwc(op, x)?;
     Ok((h, w))
 }
@@ -137,15 +138,15 @@ impl<P: Picture> CustomOp1 for Op<P> {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         use candle_core::backend::BackendStorage as _;
-        by_dtype!(P::NAME, x.dtype(), forward(self, x, layout))
+        by_stored!(P::NAME, x.dtype(), forward(self, x, layout))
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        by_dtype!(P::NAME, x.dtype(), backward(self, x, dy)).map(Some)
+        by_stored!(P::NAME, x.dtype(), backward(self, x, dy)).map(Some)
     }
 }
 
-fn forward<T: Float>(
+fn forward<T: Stored>(
     op: &Op<impl Picture>,
     x: &CpuStorage,
     layout: &Layout,
@@ -157,17 +158,21 @@ fn forward<T: Float>(
     let size = op.output.0 * op.output.1 * out;
     let mut y = vec![T::zero(); n * size];
     if !x.is_empty() && size > 0 {
-        y.par_chunks_mut(size).zip(x.par_chunks(x.len() / n)).for_each(|(y, x)| {
+        let pictures = y.par_chunks_mut(size).zip(x.par_chunks(x.len() / n));
+        pictures.for_each_init(Default::default, |(wide, sums), (y, x)| {
             Isa::current().run_plain(
                 #[inline(always)]
-                || op.picture.forward(&sizes, x, y),
+                || {
+                    let x = T::wide(x, wide);
+                    T::sum_up(y, sums, |y| op.picture.forward(&sizes, x, y));
+                },
             );
         });
     }
     Ok(output(y, (n, op.output.0, op.output.1, out)))
 }
 
-fn backward<T: Float>(op: &Op<impl Picture>, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+fn backward<T: Stored>(op: &Op<impl Picture>, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (n, h, w, channels) = x.dims4()?;
     let sizes = Sizes { input: (h, w), output: op.output, channels };
     let dx = with2::<T, _>(x, dy, |x, dy| {
@@ -177,10 +182,13 @@ fn backward<T: Float>(op: &Op<impl Picture>, x: &Tensor, dy: &Tensor) -> Result<
             dx.par_chunks_mut(size)
                 .zip(x.par_chunks(size))
                 .zip(dy.par_chunks(dy.len() / n))
-                .for_each(|((dx, x), dy)| {
+                .for_each_init(Default::default, |(wide, slopes, sums), ((dx, x), dy)| {
                     Isa::current().run_plain(
                         #[inline(always)]
-                        || op.picture.backward(&sizes, x, dy, dx),
+                        || {
+                            let (x, dy) = (T::wide(x, wide), T::wide(dy, slopes));
+                            T::sum_up(dx, sums, |dx| op.picture.backward(&sizes, x, dy, dx));
+                        },
                     );
                 });
         }

@@ -3,20 +3,27 @@
 use std::marker::PhantomData;
 
 /// A mutable slice that threads share; each part must be written by one of them alone.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<'a> {
-    start: *mut f32,
+pub(crate) struct Shared<'a, T> {
+    start: *mut T,
     length: usize,
-    borrow: PhantomData<&'a mut [f32]>,
+    borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it is a slice of plain numbers; `part` makes its callers keep the parts apart.
-unsafe impl Send for Shared<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
-impl<'a> Shared<'a> {
-    pub(crate) fn new(values: &'a mut [f32]) -> Self {
+impl<T> Copy for Shared<'_, T> {}
+
+// SAFETY: it is a slice of plain numbers; `part` makes its callers keep the parts apart.
+unsafe impl<T: Copy + Send> Send for Shared<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Copy + Send> Sync for Shared<'_, T> {}
+
+impl<'a, T: Copy> Shared<'a, T> {
+    pub(crate) fn new(values: &'a mut [T]) -> Self {
         Self { start: values.as_mut_ptr(), length: values.len(), borrow: PhantomData }
     }
 
@@ -28,7 +35,7 @@ impl<'a> Shared<'a> {
     /// # Panics
     /// If the slice is shorter: a bug of the calling operator.
     #[allow(clippy::mut_from_ref, reason = "the caller vouches that parts do not overlap")]
-    pub(crate) unsafe fn part(&self, first: usize, length: usize) -> &'a mut [f32] {
+    pub(crate) unsafe fn part(&self, first: usize, length: usize) -> &'a mut [T] {
         assert!(first + length <= self.length, "a part beyond the end");
         // SAFETY: it lies inside the slice, which is borrowed for 'a; the caller keeps others away.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first), length) }

@@ -13,8 +13,8 @@ use pulp::Simd;
 /// Vectors that a panel is wide.
 pub(crate) const VECTORS: usize = 2;
 
-/// Numbers in a line of the cache.
-pub(crate) const LINE: usize = 16;
+/// Bytes in a line of the cache.
+pub(crate) const LINE: usize = 64;
 
 /// Columns of a panel.
 pub(crate) const fn width(lanes: usize) -> usize {
@@ -37,9 +37,9 @@ pub(crate) fn zeros<S: Simd, const M: usize, const V: usize>(simd: S) -> Tile<S,
 
 /// Asks for the memory that a tile's row will be written to, so that it is at hand when the sums are.
 #[inline(always)]
-pub(crate) fn expect_write(row: &[f32]) {
+pub(crate) fn expect_write<T>(row: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in row.chunks(LINE) {
+    for line in row.chunks(LINE / size_of::<T>()) {
         // SAFETY: a hint, which reads and writes nothing.
         unsafe {
             std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
@@ -110,28 +110,6 @@ pub(crate) unsafe fn multiply_gathered<S: Simd, const M: usize, const V: usize>(
         }
     }
     tile
-}
-
-/// Up to a vector of numbers, zeros behind them.
-#[inline(always)]
-pub(crate) fn load<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
-    if values.len() >= S::F32_LANES {
-        // SAFETY: there is a whole vector.
-        unsafe { values.as_ptr().cast::<S::f32s>().read_unaligned() }
-    } else {
-        simd.partial_load_f32s(values)
-    }
-}
-
-/// The first numbers of a vector.
-#[inline(always)]
-pub(crate) fn save<S: Simd>(simd: S, values: &mut [f32], vector: S::f32s) {
-    if values.len() >= S::F32_LANES {
-        // SAFETY: there is room for a whole vector.
-        unsafe { values.as_mut_ptr().cast::<S::f32s>().write_unaligned(vector) }
-    } else {
-        simd.partial_store_f32s(values, vector);
-    }
 }
 
 /// Rows that tiles are compiled for; fewer kinds than there are numbers keep the binary small.

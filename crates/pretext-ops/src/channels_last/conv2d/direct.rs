@@ -17,10 +17,9 @@ use rayon::iter::{
 use super::panels::{Order, Panels, pack_rows, pad, unpack};
 use super::{Epilogue, Geometry};
 use crate::buffer::unwritten;
+use crate::channels_last::element::{Element, Rows, join_rows};
 use crate::channels_last::shared::Shared;
-use crate::channels_last::tile::{
-    self, LINE, by_size, expect_write, load, multiply, multiply_gathered, save,
-};
+use crate::channels_last::tile::{self, LINE, by_size, expect_write};
 use crate::isa::Isa;
 
 /// Output pixels that are worked on together: a multiple of all tiles' rows.
@@ -35,27 +34,27 @@ const SHALLOW: usize = 32;
 const SMALL_WEIGHT: usize = 1 << 18;
 
 /// Convolves a batch: `[N, H, W, C]` to `[N, H', W', O]`.
-pub(super) fn forward(
+pub(super) fn forward<T: Element>(
     isa: Isa,
     g: &Geometry,
-    x: &[f32],
+    x: &[T],
     weight: &[f32],
-    epilogue: Epilogue<'_>,
-) -> Vec<f32> {
+    epilogue: Epilogue<'_, T>,
+) -> Vec<T> {
     // SAFETY: every output pixel and channel belongs to a job that writes it.
     let mut y = unsafe { unwritten(g.n * g.pixels() * g.o) };
     let view = View::new(g, x);
-    let weight = Panels::pack(isa, view.order, weight);
-    let taps = view.taps();
+    let weight = &Panels::pack(isa, view.order, weight);
+    let taps = &view.taps();
     let out = Shared::new(&mut y);
     let jobs = jobs(&[g.n * g.pixels()], weight.count());
     jobs.into_par_iter().for_each(|Job { pixels, panels, .. }| {
-        let mut starts = view.starts(&taps, pixels.clone());
+        let mut starts = view.starts(taps, pixels.clone());
         let _copies = spread(&mut starts, weight.order);
         let to: Vec<usize> = pixels.map(|pixel| pixel * g.o).collect();
-        let to = &to;
-        let weight = &weight;
-        isa.run(Product { weight, taps: &taps, panels, starts: &starts, to, out, epilogue });
+        let (starts, to) = (&starts, &to);
+        let product = |pairs| Product { pairs, weight, taps, panels, starts, to, out, epilogue };
+        T::run(isa, product);
     });
     y
 }
@@ -64,11 +63,18 @@ pub(super) fn forward(
 ///
 /// Input pixels whose places have the same remainders by the stride are met by the same taps; each
 /// such class is a convolution of the output's gradient.
-pub(super) fn input_gradient(isa: Isa, g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
+pub(super) fn input_gradient<T: Element>(
+    isa: Isa,
+    g: &Geometry,
+    weight: &[f32],
+    dy: &[T],
+) -> Vec<T> {
     // SAFETY: every input pixel and channel belongs to a job that writes it.
     let mut dx = unsafe { unwritten(g.n * g.h * g.w * g.c) };
-    let weight = Panels::pack(isa, Order::backward(g), weight);
-    let zeros = vec![0.0; g.o];
+    let depth = g.o.next_multiple_of(T::GROUP);
+    let dy = &*whole_groups((g.out.0, g.out.1, g.o), dy);
+    let weight = &Panels::pack(isa, Order::backward(g, depth), weight);
+    let zeros = vec![T::zero(); depth];
     let classes: Vec<Class> = (0..g.stride.min(g.h))
         .flat_map(|row| (0..g.stride.min(g.w)).map(move |column| Class::new(g, row, column)))
         .collect();
@@ -79,17 +85,24 @@ pub(super) fn input_gradient(isa: Isa, g: &Geometry, weight: &[f32], dy: &[f32])
         let mut starts = class.starts(g, dy, &zeros, pixels.clone());
         let _copies = spread(&mut starts, weight.order);
         let to: Vec<usize> = pixels.map(|pixel| class.place(g, pixel) * g.c).collect();
-        let (weight, to, epilogue) = (&weight, &to, Epilogue::default());
-        isa.run(Product { weight, taps: &class.taps, panels, starts: &starts, to, out, epilogue });
+        let (taps, starts, to, epilogue) = (&class.taps, &starts, &to, Epilogue::default());
+        let product = |pairs| Product { pairs, weight, taps, panels, starts, to, out, epilogue };
+        T::run(isa, product);
     });
     dx
+}
+
+/// Pictures whose channels are whole groups: they themselves, or with channels of zeros.
+fn whole_groups<T: Element>(size: (usize, usize, usize), x: &[T]) -> Cow<'_, [T]> {
+    let channels = size.2.next_multiple_of(T::GROUP);
+    if channels == size.2 { Cow::Borrowed(x) } else { Cow::Owned(pad(size, 0, channels, x)) }
 }
 
 /// The gradient of the loss in the weight: `[O, C, K, L]`.
 ///
 /// Where the weight is small, pieces of the batch are summed apart and then together; where it is
 /// large, its input channels are shared out.
-pub(super) fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
+pub(super) fn weight_gradient<T: Element>(isa: Isa, g: &Geometry, x: &[T], dy: &[T]) -> Vec<f32> {
     let view = View::new(g, x);
     let (order, width) = (view.order, tile::width(isa.lanes()));
     let size = order.columns.div_ceil(width) * order.panel(width);
@@ -102,7 +115,7 @@ pub(super) fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32]) -> 
     };
     let taps = view.taps();
     let mut sums: Vec<Vec<f32>> = (0..pieces).map(|_| vec![0.0; size]).collect();
-    let work: Vec<(Shared<'_>, Range<usize>, Range<usize>)> = sums
+    let work: Vec<(Shared<'_, f32>, Range<usize>, Range<usize>)> = sums
         .iter_mut()
         .enumerate()
         .flat_map(|(piece, sums)| {
@@ -113,63 +126,85 @@ pub(super) fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32]) -> 
                 .map(move |first| (sums, pixels.clone(), first..(first + rows).min(order.depth)))
         })
         .collect();
-    let pack = |pixels: &Range<usize>, panels: &mut Vec<f32>| {
-        pack_rows(&dy[pixels.start * g.o..pixels.end * g.o], g.o, width, panels);
+    let pack = |pixels: Range<usize>, block: &mut Block<T>| {
+        block.starts = view.starts(&taps, pixels.clone());
+        block.joined.clear();
+        for starts in block.starts.chunks(pixels.len()) {
+            // SAFETY: the view's rows are as long as its order is deep.
+            unsafe { join_rows(starts, order.depth, &mut block.joined) };
+        }
+        pack_rows(&dy[pixels.start * g.o..pixels.end * g.o], g.o, width, &mut block.panels);
     };
-    // Jobs that share out channels all need the same panels.
-    let packed: Vec<Vec<f32>> = if pieces == 1 {
-        let blocks = (0..total).into_par_iter().step_by(DEPTH);
+    // Jobs that share out channels all need the same blocks.
+    let packed: Vec<Block<T>> = if pieces == 1 {
+        let firsts = (0..total).into_par_iter().step_by(DEPTH);
         let block = |first: usize| {
-            let mut panels = Vec::new();
-            pack(&(first..(first + DEPTH).min(total)), &mut panels);
-            panels
+            let mut block = Block::default();
+            pack(first..(first + DEPTH).min(total), &mut block);
+            block
         };
-        blocks.map(block).collect()
+        firsts.map(block).collect()
     } else {
         Vec::new()
     };
     work.par_iter().for_each(|(sums, pixels, channels)| {
-        let mut own = Vec::new();
+        let mut own = Block::default();
         for first in pixels.clone().step_by(DEPTH) {
-            let pixels = first..(first + DEPTH).min(pixels.end);
-            let starts = view.starts(&taps, pixels.clone());
-            let panels = packed.get(first / DEPTH).unwrap_or_else(|| {
-                pack(&pixels, &mut own);
+            let count = DEPTH.min(pixels.end - first);
+            let block = packed.get(first / DEPTH).unwrap_or_else(|| {
+                pack(first..first + count, &mut own);
                 &own
             });
-            isa.run(OuterProduct {
-                order,
-                taps: &taps,
-                starts: &starts,
-                count: pixels.len(),
-                channels: channels.clone(),
-                panels,
-                sums: *sums,
-            });
+            let (taps, channels, sums) = (&taps, channels.clone(), *sums);
+            T::run(isa, |pairs| OuterProduct { pairs, order, taps, block, count, channels, sums });
         }
     });
     unpack(&order, width, &sums, g.o * g.c * g.kernel.0 * g.kernel.1)
 }
 
-/// The input as the taps see it.
-struct View<'a> {
-    g: Geometry,
-    x: Cow<'a, [f32]>,
-    order: Order,
-    zeros: Vec<f32>,
+/// Some pixels, as the weight's gradient multiplies them.
+struct Block<T: Element> {
+    /// `[taps][pixels]`: where the input of each begins.
+    starts: Vec<*const T>,
+    /// `[taps][pixels / GROUP][depth]`, or nothing.
+    joined: Vec<T::Group>,
+    /// The output's gradient.
+    panels: Vec<T::Group>,
 }
 
-impl<'a> View<'a> {
+// SAFETY: the pointers are into the input, which threads only read.
+unsafe impl<T: Element> Send for Block<T> {}
+// SAFETY: as above.
+unsafe impl<T: Element> Sync for Block<T> {}
+
+impl<T: Element> Default for Block<T> {
+    fn default() -> Self {
+        Self { starts: Vec::new(), joined: Vec::new(), panels: Vec::new() }
+    }
+}
+
+/// The input as the taps see it.
+struct View<'a, T: Element> {
+    g: Geometry,
+    x: Cow<'a, [T]>,
+    order: Order,
+    zeros: Vec<T>,
+}
+
+impl<'a, T: Element> View<'a, T> {
     /// A shallow input is padded, so that a row of the kernel is one tap of some depth.
-    fn new(g: &Geometry, x: &'a [f32]) -> Self {
+    fn new(g: &Geometry, x: &'a [T]) -> Self {
+        let channels = g.c.next_multiple_of(T::GROUP);
         if g.kernel.1 > 1 && g.kernel.1 * g.c <= SHALLOW {
             let (h, w) = (g.h + 2 * g.padding, g.w + 2 * g.padding);
-            let x = Cow::Owned(pad(g, x));
-            let order = Order::by_rows(g);
-            let g = Geometry { h, w, padding: 0, kernel: (g.kernel.0, 1), ..*g };
+            let x = Cow::Owned(pad((g.h, g.w, g.c), g.padding, channels, x));
+            let order = Order::by_rows(g, channels);
+            let g = Geometry { h, w, c: channels, padding: 0, kernel: (g.kernel.0, 1), ..*g };
             return Self { g, x, order, zeros: Vec::new() };
         }
-        Self { g: *g, x: Cow::Borrowed(x), order: Order::forward(g), zeros: vec![0.0; g.c] }
+        let order = Order::forward(g, channels);
+        let x = whole_groups((g.h, g.w, g.c), x);
+        Self { g: Geometry { c: channels, ..*g }, x, order, zeros: vec![T::zero(); channels] }
     }
 
     /// The taps that meet the input anywhere.
@@ -185,7 +220,7 @@ impl<'a> View<'a> {
     }
 
     /// `[taps][pixels]`: where the input of each output pixel begins.
-    fn starts(&self, taps: &[usize], pixels: Range<usize>) -> Vec<*const f32> {
+    fn starts(&self, taps: &[usize], pixels: Range<usize>) -> Vec<*const T> {
         let g = &self.g;
         let mut starts = Vec::with_capacity(taps.len() * pixels.len());
         for tap in taps {
@@ -239,13 +274,13 @@ impl Class {
     }
 
     /// `[taps][pixels]`: where the output's gradient of each input pixel begins.
-    fn starts(
+    fn starts<T: Element>(
         &self,
         g: &Geometry,
-        dy: &[f32],
-        zeros: &[f32],
+        dy: &[T],
+        zeros: &[T],
         pixels: Range<usize>,
-    ) -> Vec<*const f32> {
+    ) -> Vec<*const T> {
         let mut starts = Vec::with_capacity(self.taps.len() * pixels.len());
         for tap in &self.taps {
             let (u, v) = (tap / g.kernel.1, tap % g.kernel.1);
@@ -255,7 +290,7 @@ impl Class {
                 let y = (y + g.padding).wrapping_sub(u) / g.stride;
                 let x = (x + g.padding).wrapping_sub(v) / g.stride;
                 starts.push(if y < g.out.0 && x < g.out.1 {
-                    dy[((place.0 * g.out.0 + y) * g.out.1 + x) * g.o..].as_ptr()
+                    dy[((place.0 * g.out.0 + y) * g.out.1 + x) * zeros.len()..].as_ptr()
                 } else {
                     zeros.as_ptr()
                 });
@@ -297,21 +332,21 @@ impl Iterator for Places {
     }
 }
 
-/// Numbers in a page of 4 KiB: rows that are pages apart share the same few places in the first
-/// cache.
-const PAGE: usize = 1024;
+/// Bytes in a page: rows that are pages apart share the same few places in the first cache.
+const PAGE: usize = 4096;
 
 /// Copies the rows of a pointwise product to where they do not drive each other out of the cache,
 /// if they lie whole pages apart, and points there.
-fn spread(starts: &mut [*const f32], order: Order) -> Vec<f32> {
+fn spread<T: Element>(starts: &mut [*const T], order: Order) -> Vec<T> {
     let mut copies = Vec::new();
-    if order.taps == 1 && order.depth.is_multiple_of(PAGE) {
-        copies.reserve_exact(starts.len() * (order.depth + LINE));
+    if order.taps == 1 && (order.depth * size_of::<T>()).is_multiple_of(PAGE) {
+        let step = order.depth + LINE / size_of::<T>();
+        copies.reserve_exact(starts.len() * step);
         for start in starts {
             let at = copies.len();
             // SAFETY: `depth` numbers lie behind each start.
             copies.extend_from_slice(unsafe { std::slice::from_raw_parts(*start, order.depth) });
-            copies.resize(at + order.depth + LINE, 0.0);
+            copies.resize(at + step, T::zero());
             *start = copies[at..].as_ptr();
         }
     }
@@ -345,17 +380,18 @@ fn jobs(parts: &[usize], panels: usize) -> Vec<Job> {
 }
 
 /// `out[to[i]..] = sum over taps of starts[tap][i] * weight[tap]`, for some panels of columns.
-struct Product<'a> {
-    weight: &'a Panels,
+struct Product<'a, T: Element> {
+    pairs: bool,
+    weight: &'a Panels<T>,
     taps: &'a [usize],
     panels: Range<usize>,
-    starts: &'a [*const f32],
+    starts: &'a [*const T],
     to: &'a [usize],
-    out: Shared<'a>,
-    epilogue: Epilogue<'a>,
+    out: Shared<'a, T>,
+    epilogue: Epilogue<'a, T>,
 }
 
-impl WithSimd for Product<'_> {
+impl<T: Element> WithSimd for Product<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -373,77 +409,90 @@ impl WithSimd for Product<'_> {
 
 #[inline(always)]
 fn product_tile<S: Simd, const M: usize, const V: usize>(
-    job: &Product<'_>,
+    job: &Product<'_, impl Element>,
     simd: S,
     panel: usize,
     columns: usize,
     at: usize,
 ) {
-    let Panels { values, order, width } = job.weight;
-    let (depth, pixels) = (order.depth, job.to.len());
-    let values = &values[panel * order.panel(*width)..][..order.panel(*width)];
-    let first = panel * width;
-    for &to in &job.to[at..][..M] {
-        // SAFETY: no other job has this pixel and this panel.
-        expect_write(unsafe { job.out.part(to + first, columns) });
-    }
-    let mut sums = tile::zeros::<S, M, V>(simd);
-    for (row, &tap) in job.taps.iter().enumerate() {
-        let starts = &job.starts[row * pixels + at..][..M];
-        let panel = &values[tap * depth * width..][..depth * width];
-        let left = std::array::from_fn(|i| starts[i]);
-        // SAFETY: each start has `depth` numbers behind it, of the input or of the row of zeros,
-        // and the panel has `depth` rows of `width` numbers, at least V vectors.
-        sums = unsafe { multiply(simd, depth, left, 1, panel.as_ptr(), *width, sums) };
-    }
-    for (row, &to) in sums.iter().zip(&job.to[at..][..M]) {
-        // SAFETY: no other job has this pixel and this panel.
-        let out = unsafe { job.out.part(to + first, columns) };
-        store(simd, *row, (first, to + first), out, job.epilogue);
+    job.tile::<S, M, V>(simd, panel, columns, at);
+}
+
+impl<T: Element> Product<'_, T> {
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const V: usize>(
+        &self,
+        simd: S,
+        panel: usize,
+        columns: usize,
+        at: usize,
+    ) {
+        let Panels { groups, order, width } = self.weight;
+        let (depth, pixels) = (order.depth / T::GROUP, self.to.len());
+        let groups = &groups[panel * self.weight.size()..][..self.weight.size()];
+        let first = panel * width;
+        for &to in &self.to[at..][..M] {
+            // SAFETY: no other job has this pixel and this panel.
+            expect_write(unsafe { self.out.part(to + first, columns) });
+        }
+        let mut sums = tile::zeros::<S, M, V>(simd);
+        for (row, &tap) in self.taps.iter().enumerate() {
+            let starts = &self.starts[row * pixels + at..][..M];
+            let panel = groups[tap * depth * width..][..depth * width].as_ptr();
+            let left = std::array::from_fn(|i| starts[i].cast());
+            // SAFETY: each start has `depth` groups behind it, of the input or of the row of zeros,
+            // and the panel has `depth` rows of `width` groups, at least V vectors.
+            sums = unsafe { T::multiply(simd, self.pairs, depth, left, 1, panel, *width, sums) };
+        }
+        for (row, &to) in sums.iter().zip(&self.to[at..][..M]) {
+            // SAFETY: no other job has this pixel and this panel.
+            let out = unsafe { self.out.part(to + first, columns) };
+            store(simd, *row, (first, to + first), out, self.epilogue);
+        }
     }
 }
 
 /// Writes some columns of a row, from a column on: `out` is where they lie in the result, at `at`.
 #[inline(always)]
-pub(super) fn store<S: Simd, const V: usize>(
+pub(super) fn store<S: Simd, T: Element, const V: usize>(
     simd: S,
     row: [S::f32s; V],
     (column, at): (usize, usize),
-    out: &mut [f32],
-    epilogue: Epilogue<'_>,
+    out: &mut [T],
+    epilogue: Epilogue<'_, T>,
 ) {
     for (j, mut sums) in row.into_iter().enumerate() {
         let skip = (j * S::F32_LANES).min(out.len());
         let out = &mut out[skip..];
         let count = out.len().min(S::F32_LANES);
         if let Some(bias) = epilogue.bias {
-            sums = simd.add_f32s(sums, load(simd, &bias[column + skip..][..count]));
+            sums = simd.add_f32s(sums, f32::load(simd, &bias[column + skip..][..count]));
         }
         if let Some(residual) = epilogue.residual {
-            sums = simd.add_f32s(sums, load(simd, &residual[at + skip..][..count]));
+            sums = simd.add_f32s(sums, T::load(simd, &residual[at + skip..][..count]));
         }
         if epilogue.relu {
             // Written so that a NaN comes through.
             let negative = simd.less_than_f32s(sums, simd.splat_f32s(0.0));
             sums = simd.select_f32s(negative, simd.splat_f32s(0.0), sums);
         }
-        save(simd, &mut out[..count], sums);
+        T::save(simd, &mut out[..count], sums);
     }
 }
 
-/// `sums[panel][tap][channel] += sum over pixels of starts[tap][pixel][channel] * panels[panel][pixel]`.
-struct OuterProduct<'a> {
+/// `sums[panel][tap][channel] += sum over pixels of input[tap][pixel][channel] panels[panel][pixel]`.
+struct OuterProduct<'a, T: Element> {
+    pairs: bool,
     order: Order,
     taps: &'a [usize],
-    starts: &'a [*const f32],
+    block: &'a Block<T>,
     /// Pixels.
     count: usize,
     channels: Range<usize>,
-    panels: &'a [f32],
-    sums: Shared<'a>,
+    sums: Shared<'a, f32>,
 }
 
-impl WithSimd for OuterProduct<'_> {
+impl<T: Element> WithSimd for OuterProduct<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -468,24 +517,40 @@ impl WithSimd for OuterProduct<'_> {
 
 #[inline(always)]
 fn outer_tile<S: Simd, const M: usize, const V: usize>(
-    job: &OuterProduct<'_>,
+    job: &OuterProduct<'_, impl Element>,
     simd: S,
-    (panel, row, first): (usize, usize, usize),
+    at: (usize, usize, usize),
     width: usize,
 ) {
-    let starts = &job.starts[row * job.count..][..job.count];
-    let right = &job.panels[panel * job.count * width..][..job.count * width];
-    let sums = tile::zeros::<S, M, V>(simd);
-    // SAFETY: each start has the channels up to `first + M` behind it, and `right` has a row of
-    // `width` numbers, at least V vectors, for each start.
-    let sums = unsafe { multiply_gathered(simd, starts, first, right.as_ptr(), width, sums) };
-    let at = job.order.panel(width) * panel + (job.taps[row] * job.order.depth + first) * width;
-    // SAFETY: no other job has these channels of this piece.
-    let out = unsafe { job.sums.part(at, M * width) };
-    for (out, sums) in out.chunks_exact_mut(width).zip(sums) {
-        for (out, sums) in out.chunks_exact_mut(S::F32_LANES).zip(sums) {
-            let sums = simd.add_f32s(load(simd, out), sums);
-            save(simd, out, sums);
+    job.tile::<S, M, V>(simd, at, width);
+}
+
+impl<T: Element> OuterProduct<'_, T> {
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const V: usize>(
+        &self,
+        simd: S,
+        (panel, row, first): (usize, usize, usize),
+        width: usize,
+    ) {
+        let (block, depth) = (self.block, self.order.depth);
+        let groups = self.count.div_ceil(T::GROUP);
+        let joined = block.joined.get(row * groups * depth..(row + 1) * groups * depth);
+        let starts = &block.starts[row * self.count..][..self.count];
+        let rows = Rows { starts, joined: joined.unwrap_or_default(), depth };
+        let right = block.panels[panel * groups * width..][..groups * width].as_ptr();
+        let sums = tile::zeros::<S, M, V>(simd);
+        // SAFETY: each start has the channels up to `first + M` behind it, and `right` has a row of
+        // `width` groups, at least V vectors, for each group of starts.
+        let sums = unsafe { T::multiply_rows(simd, self.pairs, &rows, first, right, width, sums) };
+        let at = self.order.panel(width) * panel + (self.taps[row] * depth + first) * width;
+        // SAFETY: no other job has these channels of this piece.
+        let out = unsafe { self.sums.part(at, M * width) };
+        for (out, sums) in out.chunks_exact_mut(width).zip(sums) {
+            for (out, sums) in out.chunks_exact_mut(S::F32_LANES).zip(sums) {
+                let sums = simd.add_f32s(f32::load(simd, out), sums);
+                f32::save(simd, out, sums);
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Convolution of channels-last pictures.
 //!
 //! The plain version, [`crate::conv2d()`] on transposed tensors, is the definition and takes `f64`;
-//! here `f32` takes the fast paths: [`winograd`] for 3x3 kernels of stride 1, [`direct`] for all.
+//! here `f32` and `bf16` take the fast paths: [`winograd`] for 3x3 kernels of stride 1, [`direct`]
+//! for all.
 
 mod direct;
 mod panels;
@@ -9,18 +10,20 @@ mod winograd;
 
 use std::sync::OnceLock;
 
+use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 use self::winograd::{F2, F4};
 use super::Activation;
+use super::element::Element;
 use crate::conv2d::Geometry;
 use crate::isa::Isa;
-use crate::values::{check, output, slice, with1};
+use crate::values::{check_with, output, slice, with1};
 
 /// Convolves each picture of a batch, adds the bias and applies the activation.
 ///
-/// * `x`: `[N, H, W, C]`, `f32` or `f64`.
-/// * `weight`: `[O, C, K, L]`, of the same dtype, as PyTorch stores it.
+/// * `x`: `[N, H, W, C]`, `f32`, `f64` or `bf16`.
+/// * `weight`: `[O, C, K, L]`, of the same dtype, `f32` for `bf16`; as PyTorch stores it.
 /// * `bias`: `[O]`.
 /// * `stride`, `padding`: the same in both directions, in pixels; padding is with zeros.
 /// * Returns `[N, H', W', O]`; values as [`conv2d`](crate::conv2d()) gives them.
@@ -35,13 +38,14 @@ pub fn conv2d(
     padding: usize,
     activation: Activation,
 ) -> Result<Tensor> {
-    check("conv2d", &[Some(x), Some(weight), bias].into_iter().flatten().collect::<Vec<_>>())?;
+    let parameters: Vec<&Tensor> = std::iter::once(weight).chain(bias).collect();
+    check_with("conv2d", &[x], &parameters)?;
     let (n, h, w, c) = super::nhwc("conv2d", x)?;
     let geometry = Geometry::new((n, c, h, w), weight, stride, padding)?;
     if let Some(bias) = bias.filter(|bias| bias.dims() != [geometry.o]) {
         bail!("conv2d: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
     }
-    if x.dtype() != DType::F32 {
+    if x.dtype() == DType::F64 {
         let y = crate::conv2d(&super::channels_first(x)?, weight, bias, stride, padding)?;
         return activation.apply(&super::channels_last(&y)?);
     }
@@ -56,13 +60,19 @@ pub fn conv2d(
 }
 
 /// What happens to a sum before it is written.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Epilogue<'a> {
+#[derive(Clone, Copy)]
+pub(super) struct Epilogue<'a, T> {
     /// For each column.
     pub(super) bias: Option<&'a [f32]>,
     /// For each number of the result.
-    pub(super) residual: Option<&'a [f32]>,
+    pub(super) residual: Option<&'a [T]>,
     pub(super) relu: bool,
+}
+
+impl<T> Default for Epilogue<'_, T> {
+    fn default() -> Self {
+        Self { bias: None, residual: None, relu: false }
+    }
 }
 
 /// How a convolution is computed.
@@ -96,37 +106,37 @@ impl Algorithm {
     }
 }
 
-pub(super) fn forward(
+pub(super) fn forward<T: Element>(
     isa: Isa,
     g: &Geometry,
-    x: &[f32],
+    x: &[T],
     weight: &[f32],
-    epilogue: Epilogue<'_>,
-) -> Vec<f32> {
+    epilogue: Epilogue<'_, T>,
+) -> Vec<T> {
     if g.n * g.pixels() * g.o == 0 || (g.c == 0 && epilogue.bias.is_none()) {
         // Sums of nothing.
-        return vec![0.0; g.n * g.pixels() * g.o];
+        return vec![T::zero(); g.n * g.pixels() * g.o];
     }
     match Algorithm::of(g) {
         Algorithm::Direct => direct::forward(isa, g, x, weight, epilogue),
-        Algorithm::Winograd2 => winograd::forward::<F2, 2, 4>(isa, g, x, weight, epilogue),
-        Algorithm::Winograd4 => winograd::forward::<F4, 4, 6>(isa, g, x, weight, epilogue),
+        Algorithm::Winograd2 => winograd::forward::<T, F2, 2, 4>(isa, g, x, weight, epilogue),
+        Algorithm::Winograd4 => winograd::forward::<T, F4, 4, 6>(isa, g, x, weight, epilogue),
     }
 }
 
-fn input_gradient(isa: Isa, g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
+fn input_gradient<T: Element>(isa: Isa, g: &Geometry, weight: &[f32], dy: &[T]) -> Vec<T> {
     match Algorithm::of(g) {
         Algorithm::Direct => direct::input_gradient(isa, g, weight, dy),
-        Algorithm::Winograd2 => winograd::input_gradient::<F2, 2, 4>(isa, g, weight, dy),
-        Algorithm::Winograd4 => winograd::input_gradient::<F4, 4, 6>(isa, g, weight, dy),
+        Algorithm::Winograd2 => winograd::input_gradient::<T, F2, 2, 4>(isa, g, weight, dy),
+        Algorithm::Winograd4 => winograd::input_gradient::<T, F4, 4, 6>(isa, g, weight, dy),
     }
 }
 
-fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
+fn weight_gradient<T: Element>(isa: Isa, g: &Geometry, x: &[T], dy: &[T]) -> Vec<f32> {
     match Algorithm::of(g) {
         Algorithm::Direct => direct::weight_gradient(isa, g, x, dy),
-        Algorithm::Winograd2 => winograd::weight_gradient::<F2, 2, 4>(isa, g, x, dy),
-        Algorithm::Winograd4 => winograd::weight_gradient::<F4, 4, 6>(isa, g, x, dy),
+        Algorithm::Winograd2 => winograd::weight_gradient::<T, F2, 2, 4>(isa, g, x, dy),
+        Algorithm::Winograd4 => winograd::weight_gradient::<T, F4, 4, 6>(isa, g, x, dy),
     }
 }
 
@@ -135,42 +145,61 @@ struct Conv2d {
     relu: bool,
 }
 
-impl Conv2d {
-    fn run(
-        &self,
-        x: (&CpuStorage, &Layout),
-        weight: (&CpuStorage, &Layout),
-        bias: Option<(&CpuStorage, &Layout)>,
-    ) -> Result<(CpuStorage, Shape)> {
-        let bias = bias.map(|(bias, layout)| slice::<f32>(bias, layout)).transpose()?;
-        let epilogue = Epilogue { bias, residual: None, relu: self.relu };
-        let (x, weight) = (slice(x.0, x.1)?, slice(weight.0, weight.1)?);
-        let Geometry { n, o, out: (height, width), .. } = self.geometry;
-        let y = forward(Isa::current(), &self.geometry, x, weight, epilogue);
-        Ok(output(y, (n, height, width, o)))
-    }
+/// Calls a generic function with the type that a picture's dtype names.
+macro_rules! by_element {
+    ($op:expr, $dtype:expr, $function:ident ( $($argument:expr),* $(,)? )) => {
+        match $dtype {
+            candle_core::DType::F32 => $function::<f32>($($argument),*),
+            candle_core::DType::BF16 => $function::<half::bf16>($($argument),*),
+            other => candle_core::bail!("{}: the dtype is {other:?}, it must be f32 or bf16", $op),
+        }
+    };
+}
+pub(super) use by_element;
 
-    /// Gradients of input, weight and the sums before the activation.
-    fn gradients(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Tensor)> {
-        let dy = dy.contiguous()?;
-        let dy = if self.relu { super::norm::before_relu(y, &dy)? } else { dy };
-        let (dx, dw) = with1::<f32, _>(&dy, |dy| gradients(&self.geometry, x, weight, dy))??;
-        Ok((dx, dw, dy))
+type Argument<'a> = (&'a CpuStorage, &'a Layout);
+
+fn run<T: Element>(
+    op: &Conv2d,
+    x: Argument<'_>,
+    weight: Argument<'_>,
+    bias: Option<Argument<'_>>,
+) -> Result<(CpuStorage, Shape)> {
+    let bias = bias.map(|(bias, layout)| slice::<f32>(bias, layout)).transpose()?;
+    let epilogue = Epilogue { bias, residual: None, relu: op.relu };
+    let (x, weight) = (slice::<T>(x.0, x.1)?, slice(weight.0, weight.1)?);
+    let Geometry { n, o, out: (height, width), .. } = op.geometry;
+    let y = forward(Isa::current(), &op.geometry, x, weight, epilogue);
+    Ok(output(y, (n, height, width, o)))
+}
+
+/// Gradients of input, weight and the sums before the activation.
+type Gradients = (Option<Tensor>, Option<Tensor>, Tensor);
+
+impl Conv2d {
+    fn gradients(&self, x: &Tensor, weight: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Gradients> {
+        by_element!("conv2d", x.dtype(), gradients_of(self, x, weight, y, &dy.contiguous()?))
     }
 }
 
+fn gradients_of<T: Element>(
+    op: &Conv2d,
+    x: &Tensor,
+    weight: &Tensor,
+    y: &Tensor,
+    dy: &Tensor,
+) -> Result<Gradients> {
+    let dy = if op.relu { super::norm::before_relu::<T>(y, dy)? } else { dy.clone() };
+    let (dx, dw) = with1::<T, _>(&dy, |dy| gradients(&op.geometry, x, weight, dy))??;
+    Ok((dx, dw, dy))
+}
+
 /// Gradients of input and weight, as far as they are wanted, from that of the sums.
-pub(super) fn gradients(
+pub(super) fn gradients<T: Element>(
     g: &Geometry,
     x: &Tensor,
     weight: &Tensor,
-    dy: &[f32],
+    dy: &[T],
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let isa = Isa::current();
     let empty = dy.is_empty() || x.elem_count() == 0;
@@ -186,7 +215,7 @@ pub(super) fn gradients(
         if empty {
             return weight.zeros_like();
         }
-        let dw = with1::<f32, _>(x, |x| weight_gradient(isa, g, x, dy))?;
+        let dw = with1::<T, _>(x, |x| weight_gradient(isa, g, x, dy))?;
         Tensor::from_vec(dw, weight.shape(), weight.device())
     });
     Ok((dx.transpose()?, dw.transpose()?))
@@ -204,7 +233,8 @@ impl CustomOp2 for Conv2d {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.run((x, x_layout), (weight, weight_layout), None)
+        let (x, weight) = ((x, x_layout), (weight, weight_layout));
+        by_element!("conv2d", x.0.dtype(), run(self, x, weight, None))
     }
 
     fn bwd(
@@ -233,7 +263,8 @@ impl CustomOp3 for Conv2d {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.run((x, x_layout), (weight, weight_layout), Some((bias, bias_layout)))
+        let (x, weight) = ((x, x_layout), (weight, weight_layout));
+        by_element!("conv2d", x.0.dtype(), run(self, x, weight, Some((bias, bias_layout))))
     }
 
     fn bwd(

@@ -5,6 +5,7 @@ use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
 use super::Geometry;
+use crate::channels_last::element::Element;
 use crate::channels_last::tile;
 use crate::isa::Isa;
 
@@ -23,83 +24,99 @@ pub(super) struct Order {
     channel: usize,
     channels: usize,
     pixel: usize,
+    /// Channels that the weight has; those beyond are zeros, which round up the depth.
+    real: usize,
 }
 
 impl Order {
-    /// One tap for each pixel of the kernel; columns are outputs.
-    pub(super) fn forward(g: &Geometry) -> Self {
+    /// One tap for each pixel of the kernel; columns are outputs. `channels` are those of the input
+    /// as it lies, at least the weight's.
+    pub(super) fn forward(g: &Geometry, channels: usize) -> Self {
         let area = g.kernel.0 * g.kernel.1;
         Self {
             taps: area,
-            depth: g.c,
+            depth: channels,
             columns: g.o,
             column: g.c * area,
             tap: 1,
             channel: area,
-            channels: g.c,
+            channels,
             pixel: 0,
+            real: g.c,
         }
     }
 
     /// One tap for each row of the kernel: its pixels lie side by side in the input.
-    pub(super) fn by_rows(g: &Geometry) -> Self {
+    pub(super) fn by_rows(g: &Geometry, channels: usize) -> Self {
         let (kh, kw) = g.kernel;
-        Self { taps: kh, depth: kw * g.c, tap: kw, pixel: 1, ..Self::forward(g) }
+        Self { taps: kh, depth: kw * channels, tap: kw, pixel: 1, ..Self::forward(g, channels) }
     }
 
     /// One tap for each pixel of the kernel; columns are inputs: for the input's gradient.
-    pub(super) fn backward(g: &Geometry) -> Self {
+    pub(super) fn backward(g: &Geometry, channels: usize) -> Self {
         let area = g.kernel.0 * g.kernel.1;
         Self {
-            depth: g.o,
+            depth: channels,
             columns: g.c,
             column: area,
             channel: g.c * area,
-            channels: g.o,
-            ..Self::forward(g)
+            channels,
+            real: g.o,
+            ..Self::forward(g, channels)
         }
     }
 
-    fn at(&self, column: usize, tap: usize, k: usize) -> usize {
+    /// The place of a column's number, if the weight has it.
+    fn at(&self, column: usize, tap: usize, k: usize) -> Option<usize> {
         let (pixel, channel) = (k / self.channels, k % self.channels);
-        column * self.column + tap * self.tap + channel * self.channel + pixel * self.pixel
+        let at = column * self.column + tap * self.tap;
+        (channel < self.real).then_some(at + channel * self.channel + pixel * self.pixel)
     }
 
-    /// Numbers of one panel.
+    /// Numbers of one panel of sums.
     pub(super) fn panel(&self, width: usize) -> usize {
         self.taps * self.depth * width
     }
 }
 
-/// `[panels][taps][depth][width]`; columns beyond the last are zeros.
-pub(super) struct Panels {
-    pub(super) values: Vec<f32>,
+/// `[panels][taps][depth / GROUP][width]` groups; columns beyond the last are zeros.
+pub(super) struct Panels<T: Element> {
+    pub(super) groups: Vec<T::Group>,
     pub(super) order: Order,
     pub(super) width: usize,
 }
 
-impl Panels {
+impl<T: Element> Panels<T> {
     pub(super) fn pack(isa: Isa, order: Order, weight: &[f32]) -> Self {
         let width = tile::width(isa.lanes());
-        let panels = order.columns.div_ceil(width);
-        let mut values = vec![0.0; panels * order.panel(width)];
-        if !values.is_empty() {
-            values.par_chunks_mut(order.panel(width)).enumerate().for_each(|(panel, values)| {
-                let first = panel * width;
-                let count = width.min(order.columns - first);
-                let mut rows = values.chunks_exact_mut(width);
-                for tap in 0..order.taps {
-                    for k in 0..order.depth {
-                        let Some(row) = rows.next() else { return };
-                        let at = order.at(first, tap, k);
-                        for (j, value) in row[..count].iter_mut().enumerate() {
-                            *value = weight[at + j * order.column];
-                        }
+        let count = order.columns.div_ceil(width);
+        let mut panels = Self { groups: Vec::new(), order, width };
+        panels.groups.resize(count * panels.size(), T::Group::default());
+        let size = panels.size().max(1);
+        panels.groups.par_chunks_mut(size).enumerate().for_each(|(panel, groups)| {
+            let first = panel * width;
+            let columns = width.min(order.columns - first);
+            let mut rows = groups.chunks_exact_mut(width);
+            for tap in 0..order.taps {
+                for k in (0..order.depth).step_by(T::GROUP) {
+                    let Some(row) = rows.next() else { return };
+                    let mut places = [None; 2];
+                    for (i, place) in places[..T::GROUP].iter_mut().enumerate() {
+                        *place = order.at(first, tap, k + i);
+                    }
+                    for (j, group) in row[..columns].iter_mut().enumerate() {
+                        let value = |at| weight[at + j * order.column];
+                        *group = T::group(|i| places[i].map_or(0.0, value));
                     }
                 }
-            });
-        }
-        Self { values, order, width }
+            }
+        });
+        panels
+    }
+
+    /// Groups of one panel.
+    pub(super) fn size(&self) -> usize {
+        self.order.panel(self.width) / T::GROUP
     }
 
     pub(super) fn count(&self) -> usize {
@@ -120,7 +137,7 @@ pub(super) fn unpack(order: &Order, width: usize, pieces: &[Vec<f32>], size: usi
         for tap in 0..order.taps {
             for k in 0..order.depth {
                 let row = at + (tap * order.depth + k) * width;
-                let to = order.at(0, tap, k);
+                let Some(to) = order.at(0, tap, k) else { continue };
                 for j in 0..gradient.len() / column {
                     gradient[to + j * column] = pieces.iter().map(|piece| piece[row + j]).sum();
                 }
@@ -130,31 +147,55 @@ pub(super) fn unpack(order: &Order, width: usize, pieces: &[Vec<f32>], size: usi
     gradient
 }
 
-/// Rows `[rows, columns]` as panels `[panels][rows][width]`, zeros beyond the last column.
-pub(super) fn pack_rows(rows: &[f32], columns: usize, width: usize, panels: &mut Vec<f32>) {
-    let count = rows.len() / columns;
-    panels.resize(columns.div_ceil(width) * count * width, 0.0);
+/// Rows `[rows, columns]` as panels `[panels][rows / GROUP][width]`, zeros beyond the last column.
+pub(super) fn pack_rows<T: Element>(
+    rows: &[T],
+    columns: usize,
+    width: usize,
+    panels: &mut Vec<T::Group>,
+) {
+    let count = (rows.len() / columns).div_ceil(T::GROUP);
+    panels.resize(columns.div_ceil(width) * count * width, T::Group::default());
     for (panel, to) in panels.chunks_exact_mut(count * width).enumerate() {
         let first = panel * width;
         let size = width.min(columns - first);
-        for (to, from) in to.chunks_exact_mut(width).zip(rows.chunks_exact(columns)) {
-            to[..size].copy_from_slice(&from[first..first + size]);
-            to[size..].fill(0.0);
+        for (to, from) in to.chunks_exact_mut(width).zip(rows.chunks(columns * T::GROUP)) {
+            let row = |i: usize| &from[i * columns + first..][..size];
+            match from.len() / columns {
+                2 => T::join(&mut to[..size], &[row(0), row(1)]),
+                _ => T::join(&mut to[..size], &[row(0)]),
+            }
+            to[size..].fill(T::Group::default());
         }
     }
 }
 
-/// Pictures `[N, H, W, C]` with `padding` pixels of zeros on all sides.
-pub(super) fn pad(g: &Geometry, x: &[f32]) -> Vec<f32> {
-    let (row, p) = ((g.w + 2 * g.padding) * g.c, g.padding);
-    let picture = (g.h + 2 * p) * row;
-    let mut padded = vec![0.0; g.n * picture];
+/// Pictures `[N, H, W, C]` with `padding` pixels of zeros on all sides, and channels of zeros behind
+/// theirs up to `wide`.
+pub(super) fn pad<T: Element>(
+    (h, w, c): (usize, usize, usize),
+    padding: usize,
+    wide: usize,
+    x: &[T],
+) -> Vec<T> {
+    let row = (w + 2 * padding) * wide;
+    let picture = (h + 2 * padding) * row;
+    let from = h * w * c;
+    let mut padded = vec![T::zero(); x.len() / from.max(1) * picture];
     if x.is_empty() {
         return padded;
     }
-    padded.par_chunks_mut(picture).zip(x.par_chunks(g.h * g.w * g.c)).for_each(|(to, from)| {
-        for (to, from) in to[p * row..].chunks_exact_mut(row).zip(from.chunks_exact(g.w * g.c)) {
-            to[p * g.c..][..from.len()].copy_from_slice(from);
+    padded.par_chunks_mut(picture).zip(x.par_chunks(from)).for_each(|(to, from)| {
+        let rows = to[padding * row..].chunks_exact_mut(row).zip(from.chunks_exact(w * c));
+        for (to, from) in rows {
+            let to = &mut to[padding * wide..][..w * wide];
+            if wide == c {
+                to.copy_from_slice(from);
+                continue;
+            }
+            for (to, from) in to.chunks_exact_mut(wide).zip(from.chunks_exact(c)) {
+                to[..c].copy_from_slice(from);
+            }
         }
     });
     padded

@@ -19,8 +19,9 @@ use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use super::direct::store;
 use super::{Epilogue, Geometry};
 use crate::buffer::unwritten;
+use crate::channels_last::element::Element;
 use crate::channels_last::shared::Shared;
-use crate::channels_last::tile::{self, by_size, load, multiply, save};
+use crate::channels_last::tile::{self, by_size, multiply};
 use crate::isa::Isa;
 
 /// The matrices for `M` by `M` outputs of `A` by `A` inputs.
@@ -102,29 +103,29 @@ const PIECES: usize = 8;
 const SMALL_WEIGHT: usize = 1 << 20;
 
 /// Convolves a batch: `[N, H, W, C]` to `[N, H', W', O]`.
-pub(super) fn forward<P: Size<M, A>, const M: usize, const A: usize>(
+pub(super) fn forward<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
-    x: &[f32],
+    x: &[T],
     weight: &[f32],
-    epilogue: Epilogue<'_>,
-) -> Vec<f32> {
+    epilogue: Epilogue<'_, T>,
+) -> Vec<T> {
     // SAFETY: every output pixel and channel belongs to a job that writes it.
     let mut y = unsafe { unwritten(g.n * g.pixels() * g.o) };
     let of = |o, c, tap| (o * g.c + c) * 9 + tap;
     let points = kernel_points::<P, M, A>(isa, weight, (g.o, g.c), of);
-    convolve::<P, M, A>(isa, g, x, &points, &mut y, epilogue);
+    convolve::<T, P, M, A>(isa, g, x, &points, &mut y, epilogue);
     y
 }
 
 /// The gradient of the loss in the input: the convolution of the output's gradient with the kernel
 /// turned by 180 degrees.
-pub(super) fn input_gradient<P: Size<M, A>, const M: usize, const A: usize>(
+pub(super) fn input_gradient<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
     weight: &[f32],
-    dy: &[f32],
-) -> Vec<f32> {
+    dy: &[T],
+) -> Vec<T> {
     // SAFETY: every input pixel and channel belongs to a job that writes it.
     let mut dx = unsafe { unwritten(g.n * g.h * g.w * g.c) };
     let of = |c, o, tap| (o * g.c + c) * 9 + 8 - tap;
@@ -138,16 +139,16 @@ pub(super) fn input_gradient<P: Size<M, A>, const M: usize, const A: usize>(
         padding: 2 - g.padding,
         ..*g
     };
-    convolve::<P, M, A>(isa, &turned, dy, &points, &mut dx, Epilogue::default());
+    convolve::<T, P, M, A>(isa, &turned, dy, &points, &mut dx, Epilogue::default());
     dx
 }
 
 /// The gradient of the loss in the weight: `[O, C, 3, 3]`.
-pub(super) fn weight_gradient<P: Size<M, A>, const M: usize, const A: usize>(
+pub(super) fn weight_gradient<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
-    x: &[f32],
-    dy: &[f32],
+    x: &[T],
+    dy: &[T],
 ) -> Vec<f32> {
     let width = tile::width(isa.lanes());
     let tiles = Tiles::new::<M>(g);
@@ -166,8 +167,16 @@ pub(super) fn weight_gradient<P: Size<M, A>, const M: usize, const A: usize>(
             let range = first..(first + block).min(end);
             input.resize(range.len());
             output.resize(range.len());
-            tiles_to_points::<P, M, A>(isa, g, &tiles, x, range.clone(), &mut input, pieces == 1);
-            output_to_points::<P, M, A>(isa, g, &tiles, dy, range, &mut output, pieces == 1);
+            tiles_to_points::<T, P, M, A>(
+                isa,
+                g,
+                &tiles,
+                x,
+                range.clone(),
+                &mut input,
+                pieces == 1,
+            );
+            output_to_points::<T, P, M, A>(isa, g, &tiles, dy, range, &mut output, pieces == 1);
             let jobs = (0..A * A).collect();
             each(pieces == 1, jobs, |point| {
                 isa.run(OuterProduct { point, input: &input, output: &output, sums });
@@ -315,13 +324,13 @@ fn kernel_points<P: Size<M, A>, const M: usize, const A: usize>(
     points
 }
 
-fn convolve<P: Size<M, A>, const M: usize, const A: usize>(
+fn convolve<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
-    x: &[f32],
+    x: &[T],
     kernel: &KernelPoints,
-    y: &mut [f32],
-    epilogue: Epilogue<'_>,
+    y: &mut [T],
+    epilogue: Epilogue<'_, T>,
 ) {
     let tiles = Tiles::new::<M>(g);
     let (block, few) = tiles.blocks::<A>(g);
@@ -334,7 +343,7 @@ fn convolve<P: Size<M, A>, const M: usize, const A: usize>(
         let mut output = Points::new(A * A, g.o, kernel.width);
         input.resize(range.len());
         output.resize(range.len());
-        tiles_to_points::<P, M, A>(isa, g, &tiles, x, range.clone(), &mut input, few);
+        tiles_to_points::<T, P, M, A>(isa, g, &tiles, x, range.clone(), &mut input, few);
         let sums = &mut std::mem::take(&mut output.values);
         let shared = Shared::new(sums);
         let jobs = (0..A * A).collect();
@@ -344,7 +353,7 @@ fn convolve<P: Size<M, A>, const M: usize, const A: usize>(
         output.values = std::mem::take(sums);
         let jobs = cut(0..range.len(), few);
         each(few, jobs, |part| {
-            isa.run(OutputTransform::<P, M, A> {
+            isa.run(OutputTransform::<T, P, M, A> {
                 g,
                 tiles: &tiles,
                 first: range.start,
@@ -369,11 +378,11 @@ fn cut(range: Range<usize>, shared: bool) -> Vec<Range<usize>> {
         .collect()
 }
 
-fn tiles_to_points<P: Size<M, A>, const M: usize, const A: usize>(
+fn tiles_to_points<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
     tiles: &Tiles,
-    x: &[f32],
+    x: &[T],
     range: Range<usize>,
     points: &mut Points,
     shared: bool,
@@ -381,7 +390,7 @@ fn tiles_to_points<P: Size<M, A>, const M: usize, const A: usize>(
     let values = &mut std::mem::take(&mut points.values);
     let out = Shared::new(values);
     each(shared, cut(0..range.len(), shared), |part| {
-        isa.run(InputTransform::<P, M, A> {
+        isa.run(InputTransform::<T, P, M, A> {
             g,
             tiles,
             x,
@@ -395,11 +404,11 @@ fn tiles_to_points<P: Size<M, A>, const M: usize, const A: usize>(
     points.values = std::mem::take(values);
 }
 
-fn output_to_points<P: Size<M, A>, const M: usize, const A: usize>(
+fn output_to_points<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
     tiles: &Tiles,
-    dy: &[f32],
+    dy: &[T],
     range: Range<usize>,
     points: &mut Points,
     shared: bool,
@@ -407,7 +416,7 @@ fn output_to_points<P: Size<M, A>, const M: usize, const A: usize>(
     let values = &mut std::mem::take(&mut points.values);
     let out = Shared::new(values);
     each(shared, cut(0..range.len(), shared), |part| {
-        isa.run(OutputGradientTransform::<P, M, A> {
+        isa.run(OutputGradientTransform::<T, P, M, A> {
             g,
             tiles,
             dy,
@@ -478,7 +487,7 @@ struct KernelTransform<'a, P, F, const M: usize, const A: usize> {
     points: &'a KernelPoints,
     /// The place in the weight of a column, a depth and a tap.
     of: &'a F,
-    values: Shared<'a>,
+    values: Shared<'a, f32>,
     size: Known<P>,
 }
 
@@ -504,13 +513,13 @@ impl<P: Size<M, A>, F: Fn(usize, usize, usize) -> usize, const M: usize, const A
                     {
                         *lane = self.weight[at + j * step];
                     }
-                    *value = load(simd, &lanes);
+                    *value = f32::load(simd, &lanes);
                 }
                 let points = sandwich::<S, A, 3>(simd, |i, j| P::MATRICES.kernel[i][j], kernel);
                 for (point, value) in points.as_flattened().iter().enumerate() {
                     let at = self.points.at(point, self.panel) + k * width + lane;
                     // SAFETY: no other job has this panel.
-                    save(simd, unsafe { self.values.part(at, S::F32_LANES) }, *value);
+                    f32::save(simd, unsafe { self.values.part(at, S::F32_LANES) }, *value);
                 }
             }
         }
@@ -524,7 +533,7 @@ struct KernelGradient<'a, P, const M: usize, const A: usize> {
     sums: &'a [Vec<f32>],
     /// `O` and `C`.
     channels: (usize, usize),
-    gradient: Shared<'a>,
+    gradient: Shared<'a, f32>,
     size: Known<P>,
 }
 
@@ -545,13 +554,14 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for KernelGradient<
                 for (point, value) in points.as_flattened_mut().iter_mut().enumerate() {
                     let at = ((point * panels + self.panel) * inputs + c) * width + lane;
                     for piece in self.sums {
-                        *value = simd.add_f32s(*value, load(simd, &piece[at..][..S::F32_LANES]));
+                        *value =
+                            simd.add_f32s(*value, f32::load(simd, &piece[at..][..S::F32_LANES]));
                     }
                 }
                 let kernel = sandwich::<S, 3, A>(simd, |i, j| P::MATRICES.kernel[j][i], points);
                 for (tap, value) in kernel.as_flattened().iter().enumerate() {
                     let mut lanes = [0.0; 16];
-                    save(simd, &mut lanes, *value);
+                    f32::save(simd, &mut lanes, *value);
                     for (j, value) in lanes[..S::F32_LANES.min(columns - lane)].iter().enumerate() {
                         gradient[((lane + j) * inputs + c) * 9 + tap] = *value;
                     }
@@ -562,19 +572,21 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for KernelGradient<
 }
 
 /// Input tiles to points: `Bt d B`.
-struct InputTransform<'a, P, const M: usize, const A: usize> {
+struct InputTransform<'a, T, P, const M: usize, const A: usize> {
     g: &'a Geometry,
     tiles: &'a Tiles,
-    x: &'a [f32],
+    x: &'a [T],
     /// The block's first tile, and the tiles of the block to transform.
     first: usize,
     part: Range<usize>,
     points: &'a Points,
-    out: Shared<'a>,
+    out: Shared<'a, f32>,
     size: Known<P>,
 }
 
-impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for InputTransform<'_, P, M, A> {
+impl<T: Element, P: Size<M, A>, const M: usize, const A: usize> WithSimd
+    for InputTransform<'_, T, P, M, A>
+{
     type Output = ();
 
     #[inline(always)]
@@ -600,7 +612,7 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for InputTransform<
                 for i in 0..A {
                     for j in 0..A {
                         if let Some(start) = starts[i][j] {
-                            d[i][j] = load(simd, &self.x[start + channel..][..count]);
+                            d[i][j] = T::load(simd, &self.x[start + channel..][..count]);
                         }
                     }
                 }
@@ -616,7 +628,7 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for InputTransform<
 fn scatter<S: Simd>(
     simd: S,
     points: &Points,
-    out: Shared<'_>,
+    out: Shared<'_, f32>,
     tile: usize,
     channel: usize,
     values: &[S::f32s],
@@ -625,25 +637,25 @@ fn scatter<S: Simd>(
     let (mut at, step) = (points.at(0, channel / width, tile) + channel % width, points.step());
     for value in values {
         // SAFETY: no other job has this tile.
-        save(simd, unsafe { out.part(at, S::F32_LANES) }, *value);
+        f32::save(simd, unsafe { out.part(at, S::F32_LANES) }, *value);
         at += step;
     }
 }
 
 /// The output's gradient to points: `A dy At`.
-struct OutputGradientTransform<'a, P, const M: usize, const A: usize> {
+struct OutputGradientTransform<'a, T, P, const M: usize, const A: usize> {
     g: &'a Geometry,
     tiles: &'a Tiles,
-    dy: &'a [f32],
+    dy: &'a [T],
     first: usize,
     part: Range<usize>,
     points: &'a Points,
-    out: Shared<'a>,
+    out: Shared<'a, f32>,
     size: Known<P>,
 }
 
-impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd
-    for OutputGradientTransform<'_, P, M, A>
+impl<T: Element, P: Size<M, A>, const M: usize, const A: usize> WithSimd
+    for OutputGradientTransform<'_, T, P, M, A>
 {
     type Output = ();
 
@@ -660,7 +672,7 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd
                     for j in 0..M.min(g.out.1 - column * M) {
                         let y = (picture * g.out.0 + row * M + i) * g.out.1;
                         let at = (y + column * M + j) * g.o + channel;
-                        d[i][j] = load(simd, &self.dy[at..][..count]);
+                        d[i][j] = T::load(simd, &self.dy[at..][..count]);
                     }
                 }
                 let points = sandwich::<S, A, M>(simd, |i, j| P::MATRICES.output[j][i], d);
@@ -671,18 +683,20 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd
 }
 
 /// Points to output tiles: `At m A`, with bias and activation.
-struct OutputTransform<'a, P, const M: usize, const A: usize> {
+struct OutputTransform<'a, T, P, const M: usize, const A: usize> {
     g: &'a Geometry,
     tiles: &'a Tiles,
     first: usize,
     part: Range<usize>,
     points: &'a Points,
-    y: Shared<'a>,
-    epilogue: Epilogue<'a>,
+    y: Shared<'a, T>,
+    epilogue: Epilogue<'a, T>,
     size: Known<P>,
 }
 
-impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for OutputTransform<'_, P, M, A> {
+impl<T: Element, P: Size<M, A>, const M: usize, const A: usize> WithSimd
+    for OutputTransform<'_, T, P, M, A>
+{
     type Output = ();
 
     #[inline(always)]
@@ -696,7 +710,7 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for OutputTransform
                 let mut points = [[simd.splat_f32s(0.0); A]; A];
                 let mut at = self.points.at(0, channel / width, tile) + channel % width;
                 for value in points.as_flattened_mut() {
-                    *value = load(simd, &self.points.values[at..][..S::F32_LANES]);
+                    *value = f32::load(simd, &self.points.values[at..][..S::F32_LANES]);
                     at += self.points.step();
                 }
                 let out = sandwich::<S, M, A>(simd, |i, j| P::MATRICES.output[i][j], points);
@@ -720,7 +734,7 @@ struct Product<'a> {
     kernel: &'a KernelPoints,
     input: &'a Points,
     output: &'a Points,
-    sums: Shared<'a>,
+    sums: Shared<'a, f32>,
 }
 
 impl WithSimd for Product<'_> {
@@ -762,7 +776,7 @@ fn product_tile<S: Simd, const M: usize, const V: usize>(
     let out = unsafe { job.sums.part(at, M * width) };
     for (out, sums) in out.chunks_exact_mut(width).zip(sums) {
         for (out, sums) in out.chunks_exact_mut(S::F32_LANES).zip(sums) {
-            save(simd, out, sums);
+            f32::save(simd, out, sums);
         }
     }
 }
@@ -772,7 +786,7 @@ struct OuterProduct<'a> {
     point: usize,
     input: &'a Points,
     output: &'a Points,
-    sums: Shared<'a>,
+    sums: Shared<'a, f32>,
 }
 
 impl WithSimd for OuterProduct<'_> {
@@ -817,8 +831,8 @@ fn outer_tile<S: Simd, const M: usize, const V: usize>(
     let out = unsafe { job.sums.part(at, M * width) };
     for (out, sums) in out.chunks_exact_mut(width).zip(sums) {
         for (out, sums) in out.chunks_exact_mut(S::F32_LANES).zip(sums) {
-            let sums = simd.add_f32s(load(simd, out), sums);
-            save(simd, out, sums);
+            let sums = simd.add_f32s(f32::load(simd, out), sums);
+            f32::save(simd, out, sums);
         }
     }
 }
