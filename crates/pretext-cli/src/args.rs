@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use pretext_train::finetune::Init;
 use pretext_train::models::{self, Activation, EncoderOptions, ShortcutPool, StemPool};
 use pretext_train::optimisers::{self, Rule};
+use pretext_train::precision::Precision;
 use pretext_train::recipe::{Common, FinetuneRecipe, Layers, PretrainRecipe};
 use pretext_train::schedule::{self, Schedule};
 use pretext_train::tasks;
@@ -252,6 +253,9 @@ struct CommonArgs {
     /// Seed of every random stream
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// What the network computes in; weights and scores are f32 always
+    #[arg(long, value_name = "NAME", default_value = "f32", value_parser = table(Precision::ALL))]
+    precision: Precision,
     /// How gradients become steps
     #[arg(long, value_name = "NAME", default_value = optimisers::ALL[0].0, value_parser = table(optimisers::ALL), help_heading = "Recipe")]
     optimiser: Rule,
@@ -342,6 +346,7 @@ impl CommonArgs {
                 zero_init_residual: self.zero_init_residual,
             },
             size: self.size,
+            precision: self.precision,
             epochs,
             batch_size: self.batch_size,
             learning_rate: self.lr,

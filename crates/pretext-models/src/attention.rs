@@ -6,7 +6,7 @@ use pretext_ops::channels_last;
 
 use crate::builder::{Builder, Init};
 use crate::error::Result;
-use crate::layers::{ConvLayer, Mode, Norm};
+use crate::layers::{ConvLayer, Mode, Norm, in_f32};
 use crate::options::Activation;
 use crate::parameters::Kind;
 
@@ -59,12 +59,12 @@ impl SimpleSelfAttention {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
-        let x = &channels_last::channels_first(x)?;
+        let (dtype, x) = (x.dtype(), &in_f32(&channels_last::channels_first(x)?)?);
         let convolved = self.conv.forward(x, mode)?;
         let flat = x.flatten_from(2)?;
         let likeness = flat.matmul(&flat.t()?.contiguous()?)?;
         let attended = likeness.matmul(&convolved)?.reshape(x.shape())?;
-        channels_last::channels_last(&(attended.broadcast_mul(&self.gamma)? + x)?)
+        channels_last::channels_last(&(attended.broadcast_mul(&self.gamma)? + x)?.to_dtype(dtype)?)
     }
 }
 
@@ -90,13 +90,13 @@ impl SelfAttention {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
-        let x = &channels_last::channels_first(x)?;
+        let (dtype, x) = (x.dtype(), &in_f32(&channels_last::channels_first(x)?)?);
         let (query, key) = (self.query.forward(x, mode)?, self.key.forward(x, mode)?);
         let value = self.value.forward(x, mode)?;
         let likeness = query.t()?.contiguous()?.matmul(&key)?;
         let attention = candle_nn::ops::softmax(&likeness, 1)?;
         let attended = value.matmul(&attention)?.reshape(x.shape())?;
-        channels_last::channels_last(&(attended.broadcast_mul(&self.gamma)? + x)?)
+        channels_last::channels_last(&(attended.broadcast_mul(&self.gamma)? + x)?.to_dtype(dtype)?)
     }
 }
 

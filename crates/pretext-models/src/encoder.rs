@@ -173,7 +173,7 @@ impl Encoder {
         self.spec.channels()[4]
     }
 
-    /// The deepest features: `[N, 3, H, W]`, normalised `f32`, to `[N, C, H / 32, W / 32]`, rounded
+    /// The deepest features: `[N, 3, H, W]`, normalised, `f32` or `bf16`, to `[N, C, H / 32, W / 32]`, rounded
     /// up.
     ///
     /// # Errors

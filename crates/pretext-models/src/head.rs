@@ -5,12 +5,12 @@ use std::path::Path;
 
 use candle_core::{Result as TensorResult, Tensor};
 
-use pretext_ops::channels_last::{Activation, Then};
+use pretext_ops::channels_last::{self, Activation, Then};
 
 use crate::builder::{Builder, Init};
 use crate::encoder::{Encoder, EncoderSpec, encoder};
 use crate::error::Result;
-use crate::layers::Mode;
+use crate::layers::{Mode, in_f32};
 use crate::options::EncoderOptions;
 use crate::parameters::{Kind, Parameters};
 
@@ -76,7 +76,8 @@ impl Classifier {
         &self.encoder
     }
 
-    /// `[N, 3, H, W]`, normalised `f32`, to logits `[N, K]`.
+    /// `[N, 3, H, W]`, normalised, to logits `[N, K]`. The encoder computes in the pictures' dtype,
+    /// `f32` or `bf16`; logits are `f32`.
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
@@ -85,13 +86,14 @@ impl Classifier {
         self.head(&self.embed(x, mode)?)
     }
 
-    /// The features that the head sees: `[N, 3, H, W]` to `[N, C]`.
+    /// The features that the head sees: `[N, 3, H, W]` to `[N, C]`, `f32`.
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
     /// training that a batch norm has a single value a channel.
     pub fn embed(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        Ok(pretext_ops::channels_last::global_avg_pool2d(&self.encoder.deepest(x, mode)?)?)
+        let deepest = self.encoder.deepest(x, mode)?;
+        Ok(in_f32(&channels_last::global_avg_pool2d(&deepest)?)?)
     }
 
     /// The logits of features: `[N, C]` to `[N, K]`.

@@ -3,7 +3,7 @@
 //! Inside a network pictures are channels-last, `[N, H, W, C]`, which trains fastest; they are
 //! turned where they come in and where features go out.
 
-use candle_core::{Result as TensorResult, Tensor, Var};
+use candle_core::{DType, Result as TensorResult, Tensor, Var};
 use pretext_ops::channels_last::{self, Then};
 
 use crate::builder::{Builder, Init};
@@ -145,6 +145,11 @@ impl BatchNorm {
             }
         }
     }
+}
+
+/// A network's result: `f32`, also where it was computed in `bf16`.
+pub(crate) fn in_f32(x: &Tensor) -> TensorResult<Tensor> {
+    if x.dtype() == DType::BF16 { x.to_dtype(DType::F32) } else { Ok(x.clone()) }
 }
 
 /// Moves a running statistic a little towards the batch's.

@@ -13,7 +13,7 @@ use crate::attention::SelfAttention;
 use crate::builder::{Builder, Init};
 use crate::encoder::{Encoder, encoder};
 use crate::error::Result;
-use crate::layers::{BatchNorm, Conv, ConvLayer, Mode, Norm};
+use crate::layers::{BatchNorm, Conv, ConvLayer, Mode, Norm, in_f32};
 use crate::options::{Activation, EncoderOptions};
 use crate::parameters::Parameters;
 
@@ -109,8 +109,8 @@ impl UNet {
         Ok(Self { encoder, norm, middle, blocks, last_shuffle, last_block, last_conv, sigmoid })
     }
 
-    /// `[N, 3, H, W]`, normalised `f32`, to `[N, 3, H, W]`: within `0..=1` with a sigmoid, else
-    /// unbounded.
+    /// `[N, 3, H, W]`, normalised, to `[N, 3, H, W]`: within `0..=1` with a sigmoid, else unbounded.
+    /// It computes in the input's dtype, `f32` or `bf16`; the result is `f32`.
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
@@ -131,7 +131,7 @@ impl UNet {
         y = self.last_block[0].forward(&merged, mode)?;
         y = self.last_block[1].forward(&y, mode)?;
         y = pretext_ops::relu(&(y + merged)?)?;
-        y = channels_last::channels_first(&self.last_conv.forward(&y)?)?;
+        y = in_f32(&channels_last::channels_first(&self.last_conv.forward(&y)?)?)?;
         Ok(if self.sigmoid { candle_nn::ops::sigmoid(&y)? } else { y })
     }
 

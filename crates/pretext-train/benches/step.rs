@@ -1,7 +1,7 @@
 //! One training step as often as it is told to, so that another process can time it beside a peer's.
 //!
 //! Each line on stdin is a number of steps to take; each is answered by one line of their seconds:
-//! `printf "train\n5\npeak\n" | cargo bench -p pretext-train --bench step -- NETWORK [BATCH [SIZE]]`.
+//! `printf "train\n5\npeak\n" | cargo bench -p pretext-train --bench step -- NETWORK [BATCH [SIZE [PRECISION]]]`.
 //! `train` and `evaluate` say what a step is, `peak` asks for the most memory held, in MiB.
 
 #![allow(clippy::print_stdout, reason = "its answers are its output")]
@@ -12,6 +12,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use pretext_models::{Builder, Classifier, EncoderOptions, Mode, Parameters, UNet, UNetOptions};
 use pretext_train::optimisers::{self, Optimiser};
+use pretext_train::precision::Precision;
 use rand::{SeedableRng as _, rngs::StdRng};
 
 /// As in the `pretext` binary.
@@ -33,6 +34,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let number = |i: usize, default: usize| arguments.get(i).map_or(Ok(default), |a| a.parse());
     let (batch, size) = (number(1, 32)?, number(2, 128)?);
+    let precision = arguments.get(3).map_or("f32", String::as_str);
+    let (_, precision) = Precision::ALL
+        .iter()
+        .find(|(name, _)| *name == precision)
+        .ok_or_else(|| format!("{precision} is no precision; give f32 or bf16"))?;
 
     let parameters = Parameters::new(&Device::Cpu);
     let mut rng = StdRng::seed_from_u64(0);
@@ -72,15 +78,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut seconds = Vec::with_capacity(steps);
         for _ in 0..steps {
             let start = Instant::now();
+            let input = precision.cast(&x)?;
             let loss = match &network {
                 Network::Classifier(classifier) if mode == Mode::Evaluate => {
-                    classifier.forward(&x, mode)?
+                    classifier.forward(&input, mode)?
                 }
-                Network::UNet(unet) if mode == Mode::Evaluate => unet.forward(&x, mode)?,
+                Network::UNet(unet) if mode == Mode::Evaluate => unet.forward(&input, mode)?,
                 Network::Classifier(classifier) => {
-                    pretext_ops::cross_entropy(&classifier.forward(&x, mode)?, &classes, 0.1)?
+                    pretext_ops::cross_entropy(&classifier.forward(&input, mode)?, &classes, 0.1)?
                 }
-                Network::UNet(unet) => pretext_ops::mse_loss(&unet.forward(&x, mode)?, &x)?,
+                Network::UNet(unet) => pretext_ops::mse_loss(&unet.forward(&input, mode)?, &x)?,
             };
             if mode == Mode::Train {
                 optimiser.step(&loss.backward()?, &[1e-3], None)?;

@@ -262,8 +262,9 @@ fn loss(
         mix.apply(&mut views);
         mix
     });
-    let input =
-        batch::stack(&views.iter().map(Vec::as_slice).collect::<Vec<_>>(), recipe.common.size)?;
+    let common = &recipe.common;
+    let input = batch::stack(&views.iter().map(Vec::as_slice).collect::<Vec<_>>(), common.size)?;
+    let input = common.precision.cast(&input)?;
     let logits = match recipe.train {
         Layers::Head => classifier.head(&classifier.embed(&input, Mode::Evaluate)?.detach())?,
         Layers::All | Layers::Discriminative => classifier.forward(&input, Mode::Train)?,

@@ -20,6 +20,7 @@ pub mod evaluate;
 
 pub mod embed;
 
+pub mod precision;
 pub mod predict;
 
 pub mod show;

@@ -8,6 +8,7 @@ use pretext_models::{Builder, Classifier, Mode, Parameters, UNet, UNetOptions};
 
 use crate::batch;
 use crate::error::Result;
+use crate::precision::Precision;
 use crate::recipe::PretrainRecipe;
 use crate::streams::{Purpose, stream};
 use crate::tasks::{self, Goal, Puzzle};
@@ -32,6 +33,7 @@ pub(crate) struct PretextNetwork {
     parameters: Parameters,
     kind: Kind,
     size: u32,
+    precision: Precision,
 }
 
 enum Kind {
@@ -65,7 +67,7 @@ impl PretextNetwork {
                 builder,
             )?)),
         };
-        Ok(Self { parameters, kind, size: common.size })
+        Ok(Self { parameters, kind, size: common.size, precision: common.precision })
     }
 
     pub(crate) fn parameters(&self) -> &Parameters {
@@ -82,7 +84,10 @@ impl PretextNetwork {
 
     /// The mean loss of a batch.
     pub(crate) fn loss(&self, batch: &[Posed], mode: Mode) -> Result<Tensor> {
-        let input = self.stack(batch.iter().map(|posed| &posed.input))?;
+        let mut input = self.stack(batch.iter().map(|posed| &posed.input))?;
+        if mode == Mode::Train {
+            input = self.precision.cast(&input)?;
+        }
         match &self.kind {
             Kind::Restore { .. } => {
                 let clean = self.stack(batch.iter().map(|posed| &posed.clean))?;

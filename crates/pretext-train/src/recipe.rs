@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::optimisers::{self, Rule};
+use crate::precision::Precision;
 use crate::schedule::{self, Schedule};
 use crate::tasks;
 
@@ -20,6 +21,9 @@ pub struct Common {
     pub encoder_options: EncoderOptions,
     /// Width and height of what the network sees, in pixels.
     pub size: u32,
+    /// What the network computes in.
+    #[serde(default)]
+    pub precision: Precision,
     /// Passes over the pictures.
     pub epochs: u32,
     /// Pictures a step.
@@ -48,6 +52,7 @@ impl Default for Common {
             encoder: "xresnet34".into(),
             encoder_options: EncoderOptions::default(),
             size: 128,
+            precision: Precision::F32,
             epochs: 15,
             batch_size: 64,
             learning_rate: 8e-3,
@@ -231,9 +236,10 @@ impl FinetuneRecipe {
 impl Common {
     fn line(&self) -> String {
         format!(
-            "{} at {} px, {} epochs of batches of {}, {} at {} ({}), weight decay {}, crops from {}, seed {}",
+            "{} at {} px{}, {} epochs of batches of {}, {} at {} ({}), weight decay {}, crops from {}, seed {}",
             self.encoder,
             self.size,
+            self.precision.words(),
             self.epochs,
             self.batch_size,
             optimisers::ALL

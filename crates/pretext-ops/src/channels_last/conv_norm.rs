@@ -13,8 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::conv2d::{self, Epilogue, by_element, conv2d};
-use super::element::Element;
+use super::conv2d::{self, Convolve, Epilogue, by_element, conv2d};
 use super::norm::{BatchNorm, Gradient, Then, normalise, statistics};
 use super::{Activation, nhwc};
 use crate::activation::{Function as _, Mish};
@@ -99,7 +98,7 @@ pub fn conv_norm_eval(
 type Moments = (Vec<f64>, Vec<f64>);
 
 /// The two nodes; returns the result and the statistics.
-fn apply<T: Element>(
+fn apply<T: Convolve>(
     call: Call,
     x: &Tensor,
     weight: &Tensor,
@@ -183,7 +182,7 @@ struct Pass<T> {
     saved: Mutex<Saved<T>>,
 }
 
-impl<T: Element> Pass<T> {
+impl<T: Convolve> Pass<T> {
     /// A poisoned lock means that another thread panicked; what it saved is still whole.
     fn saved(&self) -> std::sync::MutexGuard<'_, Saved<T>> {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
@@ -286,7 +285,7 @@ impl<T: Element> Pass<T> {
 /// The first node.
 struct Convolution<T>(Arc<Pass<T>>);
 
-impl<T: Element> CustomOp2 for Convolution<T> {
+impl<T: Convolve> CustomOp2 for Convolution<T> {
     fn name(&self) -> &'static str {
         "conv_norm"
     }
@@ -325,7 +324,7 @@ impl<T: Element> CustomOp2 for Convolution<T> {
 /// The second node.
 struct Normalisation<T>(Arc<Pass<T>>);
 
-impl<T: Element> CustomOp2 for Normalisation<T> {
+impl<T: Convolve> CustomOp2 for Normalisation<T> {
     fn name(&self) -> &'static str {
         "conv_norm"
     }
@@ -352,7 +351,7 @@ impl<T: Element> CustomOp2 for Normalisation<T> {
     }
 }
 
-impl<T: Element> CustomOp3 for Normalisation<T> {
+impl<T: Convolve> CustomOp3 for Normalisation<T> {
     fn name(&self) -> &'static str {
         "conv_norm"
     }

@@ -1,8 +1,8 @@
 //! Convolution of channels-last pictures.
 //!
 //! The plain version, [`crate::conv2d()`] on transposed tensors, is the definition and takes `f64`;
-//! here `f32` and `bf16` take the fast paths: [`winograd`] for 3x3 kernels of stride 1, [`direct`]
-//! for all.
+//! here are the fast paths: for `f32` [`winograd`] for 3x3 kernels of stride 1, and [`direct`] for
+//! the others and for `bf16`.
 
 mod direct;
 mod panels;
@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use half::bf16;
 
 use self::winograd::{F2, F4};
 use super::Activation;
@@ -75,38 +76,87 @@ impl<T> Default for Epilogue<'_, T> {
     }
 }
 
-/// How a convolution is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Algorithm {
-    Direct,
-    /// Tiles of 2x2 or 4x4.
-    Winograd2,
-    Winograd4,
-}
-
 /// The environment variable that turns Winograd's algorithms off: `0`.
 pub const WINOGRAD_VARIABLE: &str = "PRETEXT_WINOGRAD";
 
 /// Channels from which the transforms cost less than they save.
 const FEWEST_CHANNELS: usize = 16;
 
-impl Algorithm {
-    fn of(g: &Geometry) -> Self {
-        static OFF: OnceLock<bool> = OnceLock::new();
-        let off = *OFF.get_or_init(|| std::env::var(WINOGRAD_VARIABLE).is_ok_and(|v| v == "0"));
-        let fits = g.kernel == (3, 3) && g.stride == 1 && g.padding <= 2;
-        if off || !fits || g.c.min(g.o) < FEWEST_CHANNELS || g.h.min(g.w) == 1 {
-            return Self::Direct;
+/// Side of the tiles by which Winograd's algorithm computes a convolution, if it pays.
+fn tiles(g: &Geometry) -> Option<usize> {
+    static OFF: OnceLock<bool> = OnceLock::new();
+    let off = *OFF.get_or_init(|| std::env::var(WINOGRAD_VARIABLE).is_ok_and(|v| v == "0"));
+    let fits = g.kernel == (3, 3) && g.stride == 1 && g.padding <= 2;
+    if off || !fits || g.c.min(g.o) < FEWEST_CHANNELS || g.h.min(g.w) == 1 {
+        return None;
+    }
+    match g.out.0.min(g.out.1) {
+        0..2 => None,
+        2 => Some(2),
+        _ => Some(4),
+    }
+}
+
+/// A number of pictures, by which they are convolved in the fastest way for it.
+pub(super) trait Convolve: Element {
+    /// `[N, H, W, C]` to `[N, H', W', O]`.
+    fn forward(
+        isa: Isa,
+        g: &Geometry,
+        x: &[Self],
+        weight: &[f32],
+        epilogue: Epilogue<'_, Self>,
+    ) -> Vec<Self> {
+        direct::forward(isa, g, x, weight, epilogue)
+    }
+
+    /// The gradient of the loss in the input: `[N, H', W', O]` to `[N, H, W, C]`.
+    fn input_gradient(isa: Isa, g: &Geometry, weight: &[f32], dy: &[Self]) -> Vec<Self> {
+        direct::input_gradient(isa, g, weight, dy)
+    }
+
+    /// The gradient of the loss in the weight: `[O, C, K, L]`.
+    fn weight_gradient(isa: Isa, g: &Geometry, x: &[Self], dy: &[Self]) -> Vec<f32> {
+        direct::weight_gradient(isa, g, x, dy)
+    }
+}
+
+/// Its points would need more bits than a `bf16` has, and its pairs save as much.
+impl Convolve for bf16 {}
+
+impl Convolve for f32 {
+    fn forward(
+        isa: Isa,
+        g: &Geometry,
+        x: &[f32],
+        weight: &[f32],
+        epilogue: Epilogue<'_, f32>,
+    ) -> Vec<f32> {
+        match tiles(g) {
+            Some(2) => winograd::forward::<F2, 2, 4>(isa, g, x, weight, epilogue),
+            Some(_) => winograd::forward::<F4, 4, 6>(isa, g, x, weight, epilogue),
+            None => direct::forward(isa, g, x, weight, epilogue),
         }
-        match g.out.0.min(g.out.1) {
-            0..2 => Self::Direct,
-            2 => Self::Winograd2,
-            _ => Self::Winograd4,
+    }
+
+    fn input_gradient(isa: Isa, g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
+        match tiles(g) {
+            Some(2) => winograd::input_gradient::<F2, 2, 4>(isa, g, weight, dy),
+            Some(_) => winograd::input_gradient::<F4, 4, 6>(isa, g, weight, dy),
+            None => direct::input_gradient(isa, g, weight, dy),
+        }
+    }
+
+    fn weight_gradient(isa: Isa, g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        match tiles(g) {
+            Some(2) => winograd::weight_gradient::<F2, 2, 4>(isa, g, x, dy),
+            Some(_) => winograd::weight_gradient::<F4, 4, 6>(isa, g, x, dy),
+            None => direct::weight_gradient(isa, g, x, dy),
         }
     }
 }
 
-pub(super) fn forward<T: Element>(
+pub(super) fn forward<T: Convolve>(
     isa: Isa,
     g: &Geometry,
     x: &[T],
@@ -117,27 +167,7 @@ pub(super) fn forward<T: Element>(
         // Sums of nothing.
         return vec![T::zero(); g.n * g.pixels() * g.o];
     }
-    match Algorithm::of(g) {
-        Algorithm::Direct => direct::forward(isa, g, x, weight, epilogue),
-        Algorithm::Winograd2 => winograd::forward::<T, F2, 2, 4>(isa, g, x, weight, epilogue),
-        Algorithm::Winograd4 => winograd::forward::<T, F4, 4, 6>(isa, g, x, weight, epilogue),
-    }
-}
-
-fn input_gradient<T: Element>(isa: Isa, g: &Geometry, weight: &[f32], dy: &[T]) -> Vec<T> {
-    match Algorithm::of(g) {
-        Algorithm::Direct => direct::input_gradient(isa, g, weight, dy),
-        Algorithm::Winograd2 => winograd::input_gradient::<T, F2, 2, 4>(isa, g, weight, dy),
-        Algorithm::Winograd4 => winograd::input_gradient::<T, F4, 4, 6>(isa, g, weight, dy),
-    }
-}
-
-fn weight_gradient<T: Element>(isa: Isa, g: &Geometry, x: &[T], dy: &[T]) -> Vec<f32> {
-    match Algorithm::of(g) {
-        Algorithm::Direct => direct::weight_gradient(isa, g, x, dy),
-        Algorithm::Winograd2 => winograd::weight_gradient::<T, F2, 2, 4>(isa, g, x, dy),
-        Algorithm::Winograd4 => winograd::weight_gradient::<T, F4, 4, 6>(isa, g, x, dy),
-    }
+    T::forward(isa, g, x, weight, epilogue)
 }
 
 struct Conv2d {
@@ -159,7 +189,7 @@ pub(super) use by_element;
 
 type Argument<'a> = (&'a CpuStorage, &'a Layout);
 
-fn run<T: Element>(
+fn run<T: Convolve>(
     op: &Conv2d,
     x: Argument<'_>,
     weight: Argument<'_>,
@@ -182,7 +212,7 @@ impl Conv2d {
     }
 }
 
-fn gradients_of<T: Element>(
+fn gradients_of<T: Convolve>(
     op: &Conv2d,
     x: &Tensor,
     weight: &Tensor,
@@ -195,7 +225,7 @@ fn gradients_of<T: Element>(
 }
 
 /// Gradients of input and weight, as far as they are wanted, from that of the sums.
-pub(super) fn gradients<T: Element>(
+pub(super) fn gradients<T: Convolve>(
     g: &Geometry,
     x: &Tensor,
     weight: &Tensor,
@@ -208,14 +238,14 @@ pub(super) fn gradients<T: Element>(
         if empty {
             return x.zeros_like();
         }
-        let dx = with1::<f32, _>(weight, |weight| input_gradient(isa, g, weight, dy))?;
+        let dx = with1::<f32, _>(weight, |weight| T::input_gradient(isa, g, weight, dy))?;
         Tensor::from_vec(dx, x.shape(), x.device())
     });
     let dw = weight.track_op().then(|| {
         if empty {
             return weight.zeros_like();
         }
-        let dw = with1::<T, _>(x, |x| weight_gradient(isa, g, x, dy))?;
+        let dw = with1::<T, _>(x, |x| T::weight_gradient(isa, g, x, dy))?;
         Tensor::from_vec(dw, weight.shape(), weight.device())
     });
     Ok((dx.transpose()?, dw.transpose()?))

@@ -19,7 +19,7 @@ use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use super::direct::store;
 use super::{Epilogue, Geometry};
 use crate::buffer::unwritten;
-use crate::channels_last::element::Element;
+use crate::channels_last::element::Element as _;
 use crate::channels_last::shared::Shared;
 use crate::channels_last::tile::{self, by_size, multiply};
 use crate::isa::Isa;
@@ -103,29 +103,29 @@ const PIECES: usize = 8;
 const SMALL_WEIGHT: usize = 1 << 20;
 
 /// Convolves a batch: `[N, H, W, C]` to `[N, H', W', O]`.
-pub(super) fn forward<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
+pub(super) fn forward<P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
-    x: &[T],
+    x: &[f32],
     weight: &[f32],
-    epilogue: Epilogue<'_, T>,
-) -> Vec<T> {
+    epilogue: Epilogue<'_, f32>,
+) -> Vec<f32> {
     // SAFETY: every output pixel and channel belongs to a job that writes it.
     let mut y = unsafe { unwritten(g.n * g.pixels() * g.o) };
     let of = |o, c, tap| (o * g.c + c) * 9 + tap;
     let points = kernel_points::<P, M, A>(isa, weight, (g.o, g.c), of);
-    convolve::<T, P, M, A>(isa, g, x, &points, &mut y, epilogue);
+    convolve::<P, M, A>(isa, g, x, &points, &mut y, epilogue);
     y
 }
 
 /// The gradient of the loss in the input: the convolution of the output's gradient with the kernel
 /// turned by 180 degrees.
-pub(super) fn input_gradient<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
+pub(super) fn input_gradient<P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
     weight: &[f32],
-    dy: &[T],
-) -> Vec<T> {
+    dy: &[f32],
+) -> Vec<f32> {
     // SAFETY: every input pixel and channel belongs to a job that writes it.
     let mut dx = unsafe { unwritten(g.n * g.h * g.w * g.c) };
     let of = |c, o, tap| (o * g.c + c) * 9 + 8 - tap;
@@ -139,16 +139,16 @@ pub(super) fn input_gradient<T: Element, P: Size<M, A>, const M: usize, const A:
         padding: 2 - g.padding,
         ..*g
     };
-    convolve::<T, P, M, A>(isa, &turned, dy, &points, &mut dx, Epilogue::default());
+    convolve::<P, M, A>(isa, &turned, dy, &points, &mut dx, Epilogue::default());
     dx
 }
 
 /// The gradient of the loss in the weight: `[O, C, 3, 3]`.
-pub(super) fn weight_gradient<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
+pub(super) fn weight_gradient<P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
-    x: &[T],
-    dy: &[T],
+    x: &[f32],
+    dy: &[f32],
 ) -> Vec<f32> {
     let width = tile::width(isa.lanes());
     let tiles = Tiles::new::<M>(g);
@@ -167,16 +167,8 @@ pub(super) fn weight_gradient<T: Element, P: Size<M, A>, const M: usize, const A
             let range = first..(first + block).min(end);
             input.resize(range.len());
             output.resize(range.len());
-            tiles_to_points::<T, P, M, A>(
-                isa,
-                g,
-                &tiles,
-                x,
-                range.clone(),
-                &mut input,
-                pieces == 1,
-            );
-            output_to_points::<T, P, M, A>(isa, g, &tiles, dy, range, &mut output, pieces == 1);
+            tiles_to_points::<P, M, A>(isa, g, &tiles, x, range.clone(), &mut input, pieces == 1);
+            output_to_points::<P, M, A>(isa, g, &tiles, dy, range, &mut output, pieces == 1);
             let jobs = (0..A * A).collect();
             each(pieces == 1, jobs, |point| {
                 isa.run(OuterProduct { point, input: &input, output: &output, sums });
@@ -324,13 +316,13 @@ fn kernel_points<P: Size<M, A>, const M: usize, const A: usize>(
     points
 }
 
-fn convolve<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
+fn convolve<P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
-    x: &[T],
+    x: &[f32],
     kernel: &KernelPoints,
-    y: &mut [T],
-    epilogue: Epilogue<'_, T>,
+    y: &mut [f32],
+    epilogue: Epilogue<'_, f32>,
 ) {
     let tiles = Tiles::new::<M>(g);
     let (block, few) = tiles.blocks::<A>(g);
@@ -343,7 +335,7 @@ fn convolve<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
         let mut output = Points::new(A * A, g.o, kernel.width);
         input.resize(range.len());
         output.resize(range.len());
-        tiles_to_points::<T, P, M, A>(isa, g, &tiles, x, range.clone(), &mut input, few);
+        tiles_to_points::<P, M, A>(isa, g, &tiles, x, range.clone(), &mut input, few);
         let sums = &mut std::mem::take(&mut output.values);
         let shared = Shared::new(sums);
         let jobs = (0..A * A).collect();
@@ -353,7 +345,7 @@ fn convolve<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
         output.values = std::mem::take(sums);
         let jobs = cut(0..range.len(), few);
         each(few, jobs, |part| {
-            isa.run(OutputTransform::<T, P, M, A> {
+            isa.run(OutputTransform::<P, M, A> {
                 g,
                 tiles: &tiles,
                 first: range.start,
@@ -378,11 +370,11 @@ fn cut(range: Range<usize>, shared: bool) -> Vec<Range<usize>> {
         .collect()
 }
 
-fn tiles_to_points<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
+fn tiles_to_points<P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
     tiles: &Tiles,
-    x: &[T],
+    x: &[f32],
     range: Range<usize>,
     points: &mut Points,
     shared: bool,
@@ -390,7 +382,7 @@ fn tiles_to_points<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
     let values = &mut std::mem::take(&mut points.values);
     let out = Shared::new(values);
     each(shared, cut(0..range.len(), shared), |part| {
-        isa.run(InputTransform::<T, P, M, A> {
+        isa.run(InputTransform::<P, M, A> {
             g,
             tiles,
             x,
@@ -404,11 +396,11 @@ fn tiles_to_points<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
     points.values = std::mem::take(values);
 }
 
-fn output_to_points<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
+fn output_to_points<P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
     tiles: &Tiles,
-    dy: &[T],
+    dy: &[f32],
     range: Range<usize>,
     points: &mut Points,
     shared: bool,
@@ -416,7 +408,7 @@ fn output_to_points<T: Element, P: Size<M, A>, const M: usize, const A: usize>(
     let values = &mut std::mem::take(&mut points.values);
     let out = Shared::new(values);
     each(shared, cut(0..range.len(), shared), |part| {
-        isa.run(OutputGradientTransform::<T, P, M, A> {
+        isa.run(OutputGradientTransform::<P, M, A> {
             g,
             tiles,
             dy,
@@ -572,10 +564,10 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for KernelGradient<
 }
 
 /// Input tiles to points: `Bt d B`.
-struct InputTransform<'a, T, P, const M: usize, const A: usize> {
+struct InputTransform<'a, P, const M: usize, const A: usize> {
     g: &'a Geometry,
     tiles: &'a Tiles,
-    x: &'a [T],
+    x: &'a [f32],
     /// The block's first tile, and the tiles of the block to transform.
     first: usize,
     part: Range<usize>,
@@ -584,9 +576,7 @@ struct InputTransform<'a, T, P, const M: usize, const A: usize> {
     size: Known<P>,
 }
 
-impl<T: Element, P: Size<M, A>, const M: usize, const A: usize> WithSimd
-    for InputTransform<'_, T, P, M, A>
-{
+impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for InputTransform<'_, P, M, A> {
     type Output = ();
 
     #[inline(always)]
@@ -612,7 +602,7 @@ impl<T: Element, P: Size<M, A>, const M: usize, const A: usize> WithSimd
                 for i in 0..A {
                     for j in 0..A {
                         if let Some(start) = starts[i][j] {
-                            d[i][j] = T::load(simd, &self.x[start + channel..][..count]);
+                            d[i][j] = f32::load(simd, &self.x[start + channel..][..count]);
                         }
                     }
                 }
@@ -643,10 +633,10 @@ fn scatter<S: Simd>(
 }
 
 /// The output's gradient to points: `A dy At`.
-struct OutputGradientTransform<'a, T, P, const M: usize, const A: usize> {
+struct OutputGradientTransform<'a, P, const M: usize, const A: usize> {
     g: &'a Geometry,
     tiles: &'a Tiles,
-    dy: &'a [T],
+    dy: &'a [f32],
     first: usize,
     part: Range<usize>,
     points: &'a Points,
@@ -654,8 +644,8 @@ struct OutputGradientTransform<'a, T, P, const M: usize, const A: usize> {
     size: Known<P>,
 }
 
-impl<T: Element, P: Size<M, A>, const M: usize, const A: usize> WithSimd
-    for OutputGradientTransform<'_, T, P, M, A>
+impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd
+    for OutputGradientTransform<'_, P, M, A>
 {
     type Output = ();
 
@@ -672,7 +662,7 @@ impl<T: Element, P: Size<M, A>, const M: usize, const A: usize> WithSimd
                     for j in 0..M.min(g.out.1 - column * M) {
                         let y = (picture * g.out.0 + row * M + i) * g.out.1;
                         let at = (y + column * M + j) * g.o + channel;
-                        d[i][j] = T::load(simd, &self.dy[at..][..count]);
+                        d[i][j] = f32::load(simd, &self.dy[at..][..count]);
                     }
                 }
                 let points = sandwich::<S, A, M>(simd, |i, j| P::MATRICES.output[j][i], d);
@@ -683,20 +673,18 @@ impl<T: Element, P: Size<M, A>, const M: usize, const A: usize> WithSimd
 }
 
 /// Points to output tiles: `At m A`, with bias and activation.
-struct OutputTransform<'a, T, P, const M: usize, const A: usize> {
+struct OutputTransform<'a, P, const M: usize, const A: usize> {
     g: &'a Geometry,
     tiles: &'a Tiles,
     first: usize,
     part: Range<usize>,
     points: &'a Points,
-    y: Shared<'a, T>,
-    epilogue: Epilogue<'a, T>,
+    y: Shared<'a, f32>,
+    epilogue: Epilogue<'a, f32>,
     size: Known<P>,
 }
 
-impl<T: Element, P: Size<M, A>, const M: usize, const A: usize> WithSimd
-    for OutputTransform<'_, T, P, M, A>
-{
+impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for OutputTransform<'_, P, M, A> {
     type Output = ();
 
     #[inline(always)]

@@ -1,0 +1,40 @@
+//! What a network computes in while it trains.
+
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// The numbers between a network's layers. Weights, their gradients, batch statistics and losses
+/// are `f32` always, so that `bf16` needs no scaling of losses; scores are always taken in `f32`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 24 bits.
+    #[default]
+    F32,
+    /// 8 bits in half the memory: faster where memory or the processor's `bf16` products decide.
+    Bf16,
+}
+
+impl Precision {
+    /// Every choice by its name on the command line.
+    pub const ALL: &[(&str, Self)] = &[("f32", Self::F32), ("bf16", Self::Bf16)];
+
+    /// A network's input in this precision, which the network then computes in.
+    ///
+    /// # Errors
+    /// If memory cannot be had.
+    pub fn cast(self, input: &Tensor) -> candle_core::Result<Tensor> {
+        input.to_dtype(match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        })
+    }
+
+    /// What the recipe's line says of it: nothing of the default.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::F32 => "",
+            Self::Bf16 => " in bf16",
+        }
+    }
+}
