@@ -1,7 +1,7 @@
 //! Every encoder that can be trained, in one table.
 
 use candle_core::{Result as TensorResult, Tensor};
-use pretext_ops::channels_last;
+use pretext_ops::channels_last::{self, FeatureMap};
 
 use crate::builder::Builder;
 use crate::error::{Error, Result};
@@ -185,8 +185,9 @@ impl Encoder {
 
     /// The same channels-last: `[N, H / 32, W / 32, C]`.
     pub(crate) fn deepest(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let deepest = self.features_channels_last(&channels_last::channels_last(x)?, mode)?.pop();
-        Ok(deepest.ok_or_else(|| candle_core::Error::Msg("an encoder without stages".into()))?)
+        let deepest = self.features_channels_last(channels_last::channels_last(x)?, mode)?.pop();
+        let none = || candle_core::Error::Msg("an encoder without stages".into());
+        Ok(deepest.ok_or_else(none)?.tensor()?)
     }
 
     /// The features of the stem and of the four stages, from shallow to deep: `[N, C_i, H / s,
@@ -195,12 +196,14 @@ impl Encoder {
     /// # Errors
     /// As for [`forward`](Self::forward).
     pub fn features(&self, x: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
-        let features = self.features_channels_last(&channels_last::channels_last(x)?, mode)?;
-        Ok(features.iter().map(channels_last::channels_first).collect::<TensorResult<_>>()?)
+        let features = self.features_channels_last(channels_last::channels_last(x)?, mode)?;
+        let turned = features.iter().map(|map| channels_last::channels_first(&map.tensor()?));
+        Ok(turned.collect::<TensorResult<_>>()?)
     }
 
     /// The same with input and features channels-last.
-    pub(crate) fn features_channels_last(&self, x: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+    pub(crate) fn features_channels_last(&self, x: Tensor, mode: Mode) -> Result<Vec<FeatureMap>> {
+        let x = &x.into();
         Ok(match &self.network {
             Network::XResNet(network) => network.features(x, mode)?,
             Network::ResNet(network) => network.features(x, mode)?,

@@ -4,7 +4,7 @@
 //! turned where they come in and where features go out.
 
 use candle_core::{DType, Result as TensorResult, Tensor, Var};
-use pretext_ops::channels_last::{self, Then};
+use pretext_ops::channels_last::{self, FeatureMap, Then};
 
 use crate::builder::{Builder, Init};
 use crate::error::Result;
@@ -120,10 +120,10 @@ impl BatchNorm {
     pub(crate) fn behind(
         &self,
         conv: &Conv,
-        x: &Tensor,
+        x: &FeatureMap,
         mode: Mode,
-        then: Then<'_>,
-    ) -> TensorResult<Tensor> {
+        then: Then<'_, FeatureMap>,
+    ) -> TensorResult<FeatureMap> {
         let (mean, var) = (&self.running_mean, &self.running_var);
         let (norm, window) = ((&self.weight, &self.bias), (conv.stride, conv.padding));
         match mode {
@@ -210,23 +210,26 @@ impl ConvLayer {
         Ok(Self { conv, norm, activation })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+    pub(crate) fn forward(&self, x: &FeatureMap, mode: Mode) -> TensorResult<FeatureMap> {
         self.forward_onto(x, None, self.activation, mode)
     }
 
     /// The same with a residual added before the given activation.
     pub(crate) fn forward_onto(
         &self,
-        x: &Tensor,
-        residual: Option<&Tensor>,
+        x: &FeatureMap,
+        residual: Option<&FeatureMap>,
         activation: Option<Activation>,
         mode: Mode,
-    ) -> TensorResult<Tensor> {
+    ) -> TensorResult<FeatureMap> {
         let activation = activation.map(Activation::op).unwrap_or_default();
         match (&self.norm, residual) {
             (Some(norm), _) => norm.behind(&self.conv, x, mode, Then { residual, activation }),
-            (None, None) => self.conv.forward_then(x, activation),
-            (None, Some(residual)) => activation.apply(&(self.conv.forward(x)? + residual)?),
+            (None, None) => Ok(self.conv.forward_then(&x.tensor()?, activation)?.into()),
+            (None, Some(residual)) => {
+                let sum = (self.conv.forward(&x.tensor()?)? + residual.tensor()?)?;
+                Ok(activation.apply(&sum)?.into())
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! resnet as torchvision defines it (He et al., "Deep Residual Learning for Image Recognition",
 //! 2016), under torchvision's parameter names.
 
-use candle_core::{Result as TensorResult, Tensor};
-use pretext_ops::channels_last::{self, Activation, Then};
+use candle_core::Result as TensorResult;
+use pretext_ops::channels_last::{self, Activation, FeatureMap, Then};
 
 use crate::builder::{Builder, Init};
 use crate::error::Result;
@@ -29,7 +29,12 @@ impl NormedConv {
         })
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode, then: Then<'_>) -> TensorResult<Tensor> {
+    fn forward(
+        &self,
+        x: &FeatureMap,
+        mode: Mode,
+        then: Then<'_, FeatureMap>,
+    ) -> TensorResult<FeatureMap> {
         self.norm.behind(&self.conv, x, mode, then)
     }
 }
@@ -73,7 +78,7 @@ impl Block {
         Ok(Self { branch, shortcut })
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+    fn forward(&self, x: &FeatureMap, mode: Mode) -> TensorResult<FeatureMap> {
         let identity = match &self.shortcut {
             Some(shortcut) => shortcut.forward(x, mode, Then::default())?,
             None => x.clone(),
@@ -120,11 +125,11 @@ impl ResNet {
     }
 
     /// The outputs of the stem and of the four stages, channels-last as the input.
-    pub(crate) fn features(&self, x: &Tensor, mode: Mode) -> TensorResult<Vec<Tensor>> {
+    pub(crate) fn features(&self, x: &FeatureMap, mode: Mode) -> TensorResult<Vec<FeatureMap>> {
         let relu = Then { activation: Activation::Relu, ..Then::default() };
         let mut x = self.stem.forward(x, mode, relu)?;
         let mut features = vec![x.clone()];
-        x = channels_last::max_pool2d(&x, 3, 2, 1)?;
+        x = channels_last::max_pool2d(&x.tensor()?, 3, 2, 1)?.into();
         for stage in &self.stages {
             for block in stage {
                 x = block.forward(&x, mode)?;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Result as TensorResult, Tensor};
-use pretext_ops::channels_last::{self, Then};
+use pretext_ops::channels_last::{self, FeatureMap, Then};
 
 use crate::attention::SelfAttention;
 use crate::builder::{Builder, Init};
@@ -117,21 +117,21 @@ impl UNet {
     /// training that a batch norm has a single value a channel.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let x = &channels_last::channels_last(x)?;
-        let features = self.encoder.features_channels_last(x, mode)?;
+        let features = self.encoder.features_channels_last(x.clone(), mode)?;
         let relu = Then { activation: channels_last::Activation::Relu, ..Then::default() };
-        let mut y = self.norm.forward(&features[4], mode, relu)?;
+        let mut y = FeatureMap::from(self.norm.forward(&features[4].tensor()?, mode, relu)?);
         for layer in &self.middle {
             y = layer.forward(&y, mode)?;
         }
         for block in &self.blocks {
-            y = block.forward(&y, &features[block.skip], mode)?;
+            y = block.forward(&y, &features[block.skip].tensor()?, mode)?;
         }
-        y = resize(&self.last_shuffle.forward(&y, mode)?, x)?;
-        let merged = Tensor::cat(&[&y, x], 3)?;
-        y = self.last_block[0].forward(&merged, mode)?;
+        let up = resize(&self.last_shuffle.forward(&y, mode)?, x)?;
+        let merged = Tensor::cat(&[&up, x], 3)?;
+        y = self.last_block[0].forward(&merged.clone().into(), mode)?;
         y = self.last_block[1].forward(&y, mode)?;
-        y = pretext_ops::relu(&(y + merged)?)?;
-        y = in_f32(&channels_last::channels_first(&self.last_conv.forward(&y)?)?)?;
+        let y = pretext_ops::relu(&(y.tensor()? + merged)?)?;
+        let y = in_f32(&channels_last::channels_first(&self.last_conv.forward(&y)?)?)?;
         Ok(if self.sigmoid { candle_nn::ops::sigmoid(&y)? } else { y })
     }
 
@@ -185,8 +185,8 @@ impl Shuffle {
         Ok(Self { conv, blur })
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
-        let y = channels_last::pixel_shuffle(&self.conv.forward(x, mode)?, 2)?;
+    fn forward(&self, x: &FeatureMap, mode: Mode) -> TensorResult<Tensor> {
+        let y = channels_last::pixel_shuffle(&self.conv.forward(x, mode)?.tensor()?, 2)?;
         if self.blur { channels_last::replicate_blur2d(&y) } else { Ok(y) }
     }
 }
@@ -234,13 +234,13 @@ impl UpBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor, skip: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+    fn forward(&self, x: &FeatureMap, skip: &Tensor, mode: Mode) -> TensorResult<FeatureMap> {
         let up = resize(&self.shuffle.forward(x, mode)?, skip)?;
         let skip = self.norm.forward(skip, mode, Then::default())?;
         let joined = pretext_ops::relu(&Tensor::cat(&[&up, &skip], 3)?)?;
-        let y = self.convs[1].forward(&self.convs[0].forward(&joined, mode)?, mode)?;
+        let y = self.convs[1].forward(&self.convs[0].forward(&joined.into(), mode)?, mode)?;
         match &self.attention {
-            Some(attention) => attention.forward(&y, mode),
+            Some(attention) => Ok(attention.forward(&y.tensor()?, mode)?.into()),
             None => Ok(y),
         }
     }

@@ -5,7 +5,8 @@
 //! bottleneck on its 3x3 convolution; shortcuts that pool before they convolve; the last batch norm
 //! of each residual branch beginning at zero; every convolution from Kaiming's normal.
 
-use candle_core::{Result as TensorResult, Tensor};
+use candle_core::Result as TensorResult;
+use pretext_ops::channels_last::FeatureMap;
 
 use crate::attention::{SimpleSelfAttention, SqueezeExcite};
 use crate::builder::Builder;
@@ -77,10 +78,10 @@ impl Block {
         Ok(Self { branch, squeeze_excite, self_attention, pool, shortcut, activation })
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+    fn forward(&self, x: &FeatureMap, mode: Mode) -> TensorResult<FeatureMap> {
         let mut identity = x.clone();
         if let Some(pool) = self.pool {
-            identity = pool.forward(&identity)?;
+            identity = pool.forward(&identity.tensor()?)?.into();
         }
         if let Some(shortcut) = &self.shortcut {
             identity = shortcut.forward(&identity, mode)?;
@@ -95,12 +96,12 @@ impl Block {
             branch = layer.forward(&branch, mode)?;
         }
         if let Some(squeeze_excite) = &self.squeeze_excite {
-            branch = squeeze_excite.forward(&branch, mode)?;
+            branch = squeeze_excite.forward(&branch.tensor()?, mode)?.into();
         }
         if let Some(self_attention) = &self.self_attention {
-            branch = self_attention.forward(&branch, mode)?;
+            branch = self_attention.forward(&branch.tensor()?, mode)?.into();
         }
-        self.activation.forward(&(branch + identity)?)
+        Ok(self.activation.forward(&(branch.tensor()? + identity.tensor()?)?)?.into())
     }
 }
 
@@ -152,13 +153,13 @@ impl XResNet {
     }
 
     /// The outputs of the stem and of the four stages, channels-last as the input.
-    pub(crate) fn features(&self, x: &Tensor, mode: Mode) -> TensorResult<Vec<Tensor>> {
+    pub(crate) fn features(&self, x: &FeatureMap, mode: Mode) -> TensorResult<Vec<FeatureMap>> {
         let mut x = x.clone();
         for layer in &self.stem {
             x = layer.forward(&x, mode)?;
         }
         let mut features = vec![x.clone()];
-        x = self.pool.forward(&x)?;
+        x = self.pool.forward(&x.tensor()?)?.into();
         for stage in &self.stages {
             for block in stage {
                 x = block.forward(&x, mode)?;

@@ -4,7 +4,7 @@ mod support;
 
 use candle_core::{DType, Device, Result, Tensor};
 use pretext_ops::AvgPool;
-use pretext_ops::channels_last::{self as fast, Activation, Then};
+use pretext_ops::channels_last::{self as fast, Activation, FeatureMap, Then};
 use support::{flat, gradients, tensor};
 
 /// A `bf16` has 8 bits, so that rounding is off by up to 1/256, and results are sums of rounded
@@ -134,13 +134,14 @@ fn convolution_and_normalisation() {
             let name = format!("{size:?} to {result:?}, {residual}, {train}");
             check(&name, inputs, &[0, 4], |t| {
                 let (norm, window) = ((&t[2], &t[3]), (stride, padding));
-                let then = Then { residual: t.get(4), activation: Activation::Identity };
+                let (x, residual) = (FeatureMap::from(&t[0]), t.get(4).map(FeatureMap::from));
+                let then = Then { residual: residual.as_ref(), activation: Activation::Identity };
                 // A large `eps`: a layer of few sums would make a large step of a small error.
                 if train {
-                    Ok(fast::conv_norm(&t[0], &t[1], norm, window, then, 1.0)?.y)
+                    fast::conv_norm(&x, &t[1], norm, window, then, 1.0)?.y.tensor()
                 } else {
                     let running = (&mean, &variance);
-                    fast::conv_norm_eval(&t[0], &t[1], norm, running, window, then, 1.0)
+                    fast::conv_norm_eval(&x, &t[1], norm, running, window, then, 1.0)?.tensor()
                 }
             });
         }

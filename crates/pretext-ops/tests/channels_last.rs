@@ -4,7 +4,7 @@ mod support;
 
 use candle_core::{DType, Result, Tensor, Var};
 use pretext_ops::AvgPool;
-use pretext_ops::channels_last::{self as fast, Activation, Then};
+use pretext_ops::channels_last::{self as fast, Activation, FeatureMap, Then};
 use support::{flat, gradients, tensor};
 
 /// Allowed error of the fast paths, of the largest element.
@@ -189,11 +189,13 @@ fn convolution_and_normalisation() {
                 tolerance,
                 |t| {
                     let (norm, window) = ((&t[2], &t[3]), (stride, padding));
-                    let then = Then { residual: t.get(4), activation };
+                    let residual = t.get(4).map(FeatureMap::from);
+                    let then = Then { residual: residual.as_ref(), activation };
+                    let x = FeatureMap::from(&t[0]);
                     if train {
-                        Ok(fast::conv_norm(&t[0], &t[1], norm, window, then, eps)?.y)
+                        fast::conv_norm(&x, &t[1], norm, window, then, eps)?.y.tensor()
                     } else {
-                        fast::conv_norm_eval(&t[0], &t[1], norm, running, window, then, eps)
+                        fast::conv_norm_eval(&x, &t[1], norm, running, window, then, eps)?.tensor()
                     }
                 },
                 |t| {
@@ -223,7 +225,8 @@ fn backward_twice() {
     let weight = weight.unwrap();
     let ones = Tensor::ones(16, DType::F32, x.device()).unwrap();
     let then = Then { residual: None, activation: Activation::Relu };
-    let y = fast::conv_norm(&x, &weight, (&ones, &ones), (1, 1), then, 1e-5).unwrap().y;
+    let y = fast::conv_norm(&x.into(), &weight, (&ones, &ones), (1, 1), then, 1e-5).unwrap().y;
+    let y = y.tensor().unwrap();
     let gradient = || flat(support::backward(&y).unwrap().get(&weight).unwrap());
     assert_eq!(gradient(), gradient());
 }
@@ -313,21 +316,25 @@ fn refusals() {
     assert!(conv(&x, &zeros(&[5, 1, 3, 3]), None, 1).contains("groups are not supported"));
     assert!(conv(&x, &weight, Some(&zeros(&[4])), 1).contains("the bias is [4]"));
     assert!(conv(&x, &weight, None, 0).contains("the stride is 0"));
-    let residual = zeros(&[2, 4, 4, 3]);
+    let residual = FeatureMap::from(zeros(&[2, 4, 4, 3]));
     let then = Then { residual: Some(&residual), activation: Activation::Relu };
-    let out = fast::conv_norm(&x, &weight, (&line, &line), (1, 1), then, 1e-5);
-    let said = message(out.map(|out| out.y)).unwrap();
+    let out = fast::conv_norm(&x.into(), &weight, (&line, &line), (1, 1), then, 1e-5);
+    let said = message(out.and_then(|out| out.y.tensor())).unwrap();
     // candle adds a backtrace where it is told to.
     assert!(said.starts_with("conv_norm: the result is [2, 4, 4, 5], the residual [2, 4, 4, 3]"));
     let single = fast::conv_norm(
-        &zeros(&[1, 1, 1, 3]),
+        &zeros(&[1, 1, 1, 3]).into(),
         &weight,
         (&line, &line),
         (1, 1),
         Then::default(),
         1e-5,
     );
-    assert!(message(single.map(|out| out.y)).unwrap().contains("training needs at least 2"));
+    assert!(
+        message(single.and_then(|out| out.y.tensor()))
+            .unwrap()
+            .contains("training needs at least 2")
+    );
 }
 
 /// Empty batches give empty results, and gradients of zeros.

@@ -6,22 +6,34 @@
 //! into the weights.
 //!
 //! candle's operators take three tensors and this one needs four, so it is two nodes of the graph:
-//! the convolution, which hands on a token of one number, and the normalisation, which takes it. The
-//! sums and their gradient pass between them beside the graph.
+//! the convolution, which hands on a token of one number, and the normalisation, which takes it and
+//! hands on another. The sums, the result and their gradients pass beside the graph.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::conv2d::{self, Convolve, Epilogue, by_element, conv2d};
+use super::feature_map::{self, FeatureMap};
 use super::norm::{BatchNorm, Gradient, Then, normalise, statistics};
 use super::{Activation, nhwc};
 use crate::activation::{Function as _, Mish};
-use crate::batch_norm::{BatchNormOutput, check_eps};
+use crate::batch_norm::check_eps;
 use crate::buffer::unwritten;
 use crate::conv2d::Geometry;
 use crate::isa::Isa;
 use crate::values::{check_with, output, slice, with1, with2};
+
+/// A batch, and the statistics that it was normalised by.
+#[derive(Debug)]
+pub struct ConvNormOutput {
+    /// `[N, H', W', O]`.
+    pub y: FeatureMap,
+    /// The mean of each channel's sums: `[O]`.
+    pub mean: Tensor,
+    /// Their unbiased variance, which running statistics follow: `[O]`.
+    pub variance: Tensor,
+}
 
 /// Convolves without a bias, normalises by the batch's own statistics, adds the residual and applies
 /// the activation: training.
@@ -31,36 +43,42 @@ use crate::values::{check_with, output, slice, with1, with2};
 /// * `norm`: the normalisation's weight and bias, `[O]` each.
 /// * `stride`, `padding`: as for [`conv2d()`].
 /// * `eps`: as for [`batch_norm`](super::batch_norm).
-/// * Returns `y` of `[N, H', W', O]`, and the statistics of the sums.
 ///
 /// # Errors
 /// As for [`conv2d()`] and [`batch_norm`](super::batch_norm).
 pub fn conv_norm(
-    x: &Tensor,
+    x: &FeatureMap,
     weight: &Tensor,
     norm: (&Tensor, &Tensor),
     (stride, padding): (usize, usize),
-    then: Then<'_>,
+    then: Then<'_, FeatureMap>,
     eps: f64,
-) -> Result<BatchNormOutput> {
+) -> Result<ConvNormOutput> {
     let geometry = geometry(x, weight, &[norm.0, norm.1], then, (stride, padding))?;
     check_eps(eps)?;
     if x.dtype() == DType::F64 {
-        let sums = conv2d(x, weight, None, stride, padding, Activation::Identity)?;
-        return super::batch_norm(&sums, norm.0, norm.1, then, eps);
+        let sums = conv2d(&x.tensor()?, weight, None, stride, padding, Activation::Identity)?;
+        let residual = then.residual.map(FeatureMap::tensor).transpose()?;
+        let then = Then { residual: residual.as_ref(), activation: then.activation };
+        let out = super::batch_norm(&sums, norm.0, norm.1, then, eps)?;
+        return Ok(ConvNormOutput { y: out.y.into(), mean: out.mean, variance: out.variance });
     }
     let (channels, count) = (geometry.o, geometry.n * geometry.pixels());
     if count < 2 {
-        bail!("batch_norm: {:?} has {count} values a channel; training needs at least 2", x.shape())
+        bail!(
+            "batch_norm: {:?} has {count} values a channel; training needs at least 2",
+            x.dims4()?
+        )
     }
     let call = Call { geometry, activation: then.activation, statistics: Statistics::Own(eps) };
     let (y, mean, variance) =
         by_element!("conv_norm", x.dtype(), apply(call, x, weight, norm, then, None))?;
-    let tensor =
-        |values: Vec<f64>| Tensor::from_vec(values, channels, x.device())?.to_dtype(weight.dtype());
+    let tensor = |values: Vec<f64>| {
+        Tensor::from_vec(values, channels, weight.device())?.to_dtype(weight.dtype())
+    };
     let unbiased = count as f64 / (count - 1) as f64;
     let variance = variance.iter().map(|v| v * unbiased).collect();
-    Ok(BatchNormOutput { y, mean: tensor(mean)?, variance: tensor(variance)? })
+    Ok(ConvNormOutput { y, mean: tensor(mean)?, variance: tensor(variance)? })
 }
 
 /// Convolves without a bias, normalises by given statistics, adds the residual and applies the
@@ -73,20 +91,22 @@ pub fn conv_norm(
 /// # Errors
 /// As for [`conv2d()`] and [`batch_norm_eval`](super::batch_norm_eval).
 pub fn conv_norm_eval(
-    x: &Tensor,
+    x: &FeatureMap,
     weight: &Tensor,
     norm: (&Tensor, &Tensor),
     running: (&Tensor, &Tensor),
     (stride, padding): (usize, usize),
-    then: Then<'_>,
+    then: Then<'_, FeatureMap>,
     eps: f64,
-) -> Result<Tensor> {
+) -> Result<FeatureMap> {
     let geometry =
         geometry(x, weight, &[norm.0, norm.1, running.0, running.1], then, (stride, padding))?;
     check_eps(eps)?;
     if x.dtype() == DType::F64 {
-        let sums = conv2d(x, weight, None, stride, padding, Activation::Identity)?;
-        return super::batch_norm_eval(&sums, norm, running, then, eps);
+        let sums = conv2d(&x.tensor()?, weight, None, stride, padding, Activation::Identity)?;
+        let residual = then.residual.map(FeatureMap::tensor).transpose()?;
+        let then = Then { residual: residual.as_ref(), activation: then.activation };
+        return Ok(super::batch_norm_eval(&sums, norm, running, then, eps)?.into());
     }
     let values = |t: &Tensor| t.to_dtype(DType::F64)?.to_vec1::<f64>();
     let given = Some((values(running.0)?, values(running.1)?));
@@ -100,40 +120,46 @@ type Moments = (Vec<f64>, Vec<f64>);
 /// The two nodes; returns the result and the statistics.
 fn apply<T: Convolve>(
     call: Call,
-    x: &Tensor,
+    x: &FeatureMap,
     weight: &Tensor,
     norm: (&Tensor, &Tensor),
-    then: Then<'_>,
+    then: Then<'_, FeatureMap>,
     given: Option<Moments>,
-) -> Result<(Tensor, Vec<f64>, Vec<f64>)> {
+) -> Result<(FeatureMap, Vec<f64>, Vec<f64>)> {
     let (mean, variance) = given.unwrap_or_default();
     let pass: Arc<Pass<T>> = Arc::new(Pass {
         call,
         x: x.contiguous()?,
+        residual: then.residual.map(FeatureMap::contiguous).transpose()?,
         weight: weight.contiguous()?,
         saved: Mutex::new(Saved { mean, variance, sums: None }),
+        y: OnceLock::new(),
+        gradient: feature_map::Gradient::default(),
     });
-    let token = pass.x.apply_op2(&pass.weight, Convolution(pass.clone()))?;
+    let token = pass.x.argument().apply_op2(&pass.weight, Convolution(pass.clone()))?;
     let affine = Tensor::stack(&[norm.0, norm.1], 0)?;
     let op = Normalisation(pass.clone());
-    let y = match then.residual {
-        Some(residual) => token.apply_op3(&affine, &residual.contiguous()?, op),
+    let token = match &pass.residual {
+        Some(residual) => token.apply_op3(&affine, residual.argument(), op),
         None => token.apply_op2(&affine, op),
     }?;
+    let Some(y) = pass.y.get() else { bail!("conv_norm: the normalisation left no result") };
+    let y = FeatureMap::beside(y.clone(), token, pass.gradient.clone());
     let saved = pass.saved();
     Ok((y, saved.mean.clone(), saved.variance.clone()))
 }
 
 fn geometry(
-    x: &Tensor,
+    x: &FeatureMap,
     weight: &Tensor,
     channels: &[&Tensor],
-    then: Then<'_>,
+    then: Then<'_, FeatureMap>,
     (stride, padding): (usize, usize),
 ) -> Result<Geometry> {
-    let pictures: Vec<&Tensor> = std::iter::once(x).chain(then.residual).collect();
+    let pictures: Vec<&Tensor> =
+        std::iter::once(x).chain(then.residual).map(FeatureMap::values).collect();
     check_with("conv_norm", &pictures, &[&[weight], channels].concat())?;
-    let (n, h, w, c) = nhwc("conv_norm", x)?;
+    let (n, h, w, c) = nhwc("conv_norm", x.values())?;
     let geometry = Geometry::new((n, c, h, w), weight, stride, padding)?;
     for tensor in channels {
         if tensor.dims() != [geometry.o] {
@@ -142,8 +168,9 @@ fn geometry(
     }
     let size = [n, geometry.out.0, geometry.out.1, geometry.o];
     if let Some(residual) = then.residual {
-        if residual.dims() != size {
-            bail!("conv_norm: the result is {size:?}, the residual {:?}", residual.shape())
+        let residual = residual.values().dims();
+        if residual != size {
+            bail!("conv_norm: the result is {size:?}, the residual {residual:?}")
         }
     }
     Ok(geometry)
@@ -177,9 +204,13 @@ struct Saved<T> {
 /// One application to one batch, which both nodes share.
 struct Pass<T> {
     call: Call,
-    x: Tensor,
+    x: FeatureMap,
+    residual: Option<FeatureMap>,
     weight: Tensor,
     saved: Mutex<Saved<T>>,
+    /// `[N, H', W', O]`.
+    y: OnceLock<Tensor>,
+    gradient: feature_map::Gradient,
 }
 
 impl<T: Convolve> Pass<T> {
@@ -200,17 +231,26 @@ impl<T: Convolve> Pass<T> {
         conv2d::forward(Isa::current(), &self.call.geometry, x, weight, Epilogue::default())
     }
 
-    fn forward(&self, affine: &[f32], residual: Option<&[T]>) -> Result<(CpuStorage, Shape)> {
+    /// Leaves the result; returns its token.
+    fn forward(&self, affine: &[f32]) -> Result<(CpuStorage, Shape)> {
         let Geometry { n, o, out: (height, width), .. } = self.call.geometry;
         let saved = self.saved();
         let (factor, shift) = self.norm(&saved).line(affine);
-        let y = match (self.call.statistics, &saved.sums) {
+        let run = |residual: Option<&[T]>| match (self.call.statistics, &saved.sums) {
             (Statistics::Own(_), Some(sums)) => {
-                normalise(self.call.activation, sums, residual, &factor, &shift)
+                Ok(normalise(self.call.activation, sums, residual, &factor, &shift))
             }
-            _ => self.folded(&factor, &shift, residual)?,
+            _ => self.folded(&factor, &shift, residual),
         };
-        Ok(output(y, (n, height, width, o)))
+        let y = match &self.residual {
+            Some(residual) => with1::<T, _>(residual.values(), |residual| run(Some(residual)))?,
+            None => run(None),
+        }?;
+        let y = Tensor::from_vec(y, (n, height, width, o), self.weight.device())?;
+        if self.y.set(y).is_err() {
+            bail!("conv_norm: a node was run twice")
+        }
+        Ok(token())
     }
 
     /// A convolution by other weights, with a bias.
@@ -218,7 +258,7 @@ impl<T: Convolve> Pass<T> {
         let relu = self.call.activation == Activation::Relu;
         let epilogue = Epilogue { bias: Some(shift), residual, relu };
         let weight = with1::<f32, _>(&self.weight, <[f32]>::to_vec)?;
-        let mut y = with1::<T, _>(&self.x, |x| {
+        let mut y = with1::<T, _>(self.x.values(), |x| {
             let mut weight = weight;
             let window = (weight.len() / self.call.geometry.o.max(1)).max(1);
             for (weight, factor) in weight.chunks_exact_mut(window).zip(factor) {
@@ -232,41 +272,39 @@ impl<T: Convolve> Pass<T> {
         Ok(y)
     }
 
-    /// The gradients of weight and bias, and of the residual; that of the sums is left for the
-    /// convolution, if wanted.
-    fn backward(
-        &self,
-        affine: &Tensor,
-        residual: Option<&Tensor>,
-        (y, dy): (&Tensor, &Tensor),
-        wanted: bool,
-    ) -> Result<(Tensor, Option<Tensor>)> {
+    /// The gradients of weight and bias, and what the graph gets for the residual; that of the sums
+    /// is left for the convolution, if wanted.
+    fn backward(&self, affine: &Tensor, wanted: bool) -> Result<(Tensor, Option<Tensor>)> {
+        let dy = self.gradient.take()?;
+        let Some(y) = self.y.get() else { bail!("conv_norm: there is no result") };
         let mut saved = self.saved();
         let mut sums = match saved.sums.take() {
             Some(sums) => sums,
             // Evaluation, or a second backward pass.
             None => {
                 let weight = with1::<f32, _>(&self.weight, <[f32]>::to_vec)?;
-                with1::<T, _>(&self.x, |x| self.sums(x, &weight))?
+                with1::<T, _>(self.x.values(), |x| self.sums(x, &weight))?
             }
         };
         let op = self.norm(&saved);
         let affine = with1::<f32, _>(affine, <[f32]>::to_vec)?;
-        let added = match (self.call.activation, residual) {
+        let added = match (self.call.activation, &self.residual) {
             // Only its slope needs to know what was added.
-            (Activation::Mish, Some(residual)) => Some(with1::<T, _>(residual, <[T]>::to_vec)?),
+            (Activation::Mish, Some(residual)) => {
+                Some(with1::<T, _>(residual.values(), <[T]>::to_vec)?)
+            }
             _ => None,
         };
-        let (line, before) = with2::<T, _>(y, dy, |y, dy| {
+        let (line, before) = with2::<T, _>(y, &dy, |y, dy| {
             let gradient = Gradient {
                 op: &op,
                 affine: &affine,
                 residual: added.as_deref(),
-                alone: residual.is_none(),
+                alone: self.residual.is_none(),
                 y,
                 dy,
             };
-            let mut before = residual.map(|_| {
+            let mut before = self.residual.as_ref().map(|_| {
                 // SAFETY: `sums` writes it in full.
                 unsafe { unwritten(sums.len()) }
             });
@@ -277,9 +315,19 @@ impl<T: Convolve> Pass<T> {
         // Without anything to train before the normalisation nobody takes it.
         saved.sums = wanted.then_some(sums);
         let line = Tensor::from_vec(line, (2, self.call.geometry.o), dy.device())?;
-        let before = before.map(|before| Tensor::from_vec(before, dy.shape(), dy.device()));
-        Ok((line.to_dtype(DType::F32)?, before.transpose()?))
+        let before = match (before, &self.residual) {
+            (Some(before), Some(residual)) if residual.argument().track_op() => {
+                Some(residual.hand_over(Tensor::from_vec(before, dy.shape(), dy.device())?)?)
+            }
+            _ => None,
+        };
+        Ok((line.to_dtype(DType::F32)?, before))
     }
+}
+
+/// What the graph gets for a result that passes beside it.
+fn token() -> (CpuStorage, Shape) {
+    output(vec![0.0_f32], 1)
 }
 
 /// The first node.
@@ -292,32 +340,40 @@ impl<T: Convolve> CustomOp2 for Convolution<T> {
 
     fn cpu_fwd(
         &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         // Evaluation convolves in the second node, by weights that know the normalisation.
         if let Statistics::Own(_) = self.0.call.statistics {
-            let sums = self.0.sums(slice(x, x_layout)?, slice(weight, weight_layout)?);
+            let weight = slice(weight, weight_layout)?;
+            let sums = with1(self.0.x.values(), |x| self.0.sums(x, weight))?;
             let mut saved = self.0.saved();
             (saved.mean, saved.variance) = statistics(&sums, self.0.call.geometry.o);
             saved.sums = Some(sums);
         }
-        Ok(output(vec![0.0_f32], 1))
+        Ok(token())
     }
 
     fn bwd(
         &self,
-        x: &Tensor,
+        argument: &Tensor,
         weight: &Tensor,
         _token: &Tensor,
         _: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let Some(gradient) = self.0.saved().sums.take() else {
+        let Some(dy) = self.0.saved().sums.take() else {
             bail!("conv_norm: the normalisation's backward pass did not come first")
         };
-        conv2d::gradients(&self.0.call.geometry, x, weight, &gradient)
+        let (g, x) = (&self.0.call.geometry, &self.0.x);
+        // The pictures themselves need no gradient, which saves a third of the first layer's work.
+        let dx = argument.track_op().then(|| {
+            let others = x.take_others();
+            x.hand_over(conv2d::input_gradient(g, x.values(), weight, &dy, others.as_ref())?)
+        });
+        let dw = weight.track_op().then(|| conv2d::weight_gradient(g, x.values(), weight, &dy));
+        Ok((dx.transpose()?, dw.transpose()?))
     }
 }
 
@@ -334,19 +390,19 @@ impl<T: Convolve> CustomOp2 for Normalisation<T> {
         _: &CpuStorage,
         _: &Layout,
         affine: &CpuStorage,
-        affine_layout: &Layout,
+        layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.0.forward(slice(affine, affine_layout)?, None)
+        self.0.forward(slice(affine, layout)?)
     }
 
     fn bwd(
         &self,
         token: &Tensor,
         affine: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (line, _) = self.0.backward(affine, None, (y, dy), token.track_op())?;
+        let (line, _) = self.0.backward(affine, token.track_op())?;
         Ok((Some(token.zeros_like()?), Some(line)))
     }
 }
@@ -361,23 +417,22 @@ impl<T: Convolve> CustomOp3 for Normalisation<T> {
         _: &CpuStorage,
         _: &Layout,
         affine: &CpuStorage,
-        affine_layout: &Layout,
-        residual: &CpuStorage,
-        residual_layout: &Layout,
+        layout: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let residual = slice::<T>(residual, residual_layout)?;
-        self.0.forward(slice(affine, affine_layout)?, Some(residual))
+        self.0.forward(slice(affine, layout)?)
     }
 
     fn bwd(
         &self,
         token: &Tensor,
         affine: &Tensor,
-        residual: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (line, before) = self.0.backward(affine, Some(residual), (y, dy), token.track_op())?;
+        let (line, before) = self.0.backward(affine, token.track_op())?;
         Ok((Some(token.zeros_like()?), Some(line), before))
     }
 }

@@ -8,6 +8,7 @@ mod activation;
 mod conv2d;
 mod conv_norm;
 mod element;
+mod feature_map;
 mod norm;
 pub(crate) mod pixels;
 mod shared;
@@ -16,8 +17,9 @@ mod tile;
 use candle_core::{Result, Tensor, bail};
 
 pub use self::activation::Activation;
-pub use self::conv_norm::{conv_norm, conv_norm_eval};
+pub use self::conv_norm::{ConvNormOutput, conv_norm, conv_norm_eval};
 pub use self::conv2d::{WINOGRAD_VARIABLE, conv2d};
+pub use self::feature_map::FeatureMap;
 pub(crate) use self::norm::column_sums;
 pub use self::norm::{Then, batch_norm, batch_norm_eval};
 pub use self::pixels::{

@@ -20,12 +20,27 @@ use crate::stored::Stored;
 use crate::values::{Float, by_stored, check_with, output, parameters_of, slice, with1, with2};
 
 /// What follows a normalisation: the sum with a residual, then an activation.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Then<'a> {
-    /// A tensor of the input's shape.
-    pub residual: Option<&'a Tensor>,
+#[derive(Debug)]
+pub struct Then<'a, T = Tensor> {
+    /// Of the normalisation's shape.
+    pub residual: Option<&'a T>,
     /// What the sum goes through.
     pub activation: Activation,
+}
+
+// Derived, these would ask as much of `T`.
+impl<T> Clone for Then<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Then<'_, T> {}
+
+impl<T> Default for Then<'_, T> {
+    fn default() -> Self {
+        Self { residual: None, activation: Activation::default() }
+    }
 }
 
 /// Normalises by the batch's own statistics, adds the residual and applies the activation:

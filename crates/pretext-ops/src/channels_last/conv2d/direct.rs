@@ -59,7 +59,7 @@ pub(super) fn forward<T: Element>(
     y
 }
 
-/// The gradient of the loss in the input: `[N, H', W', O]` to `[N, H, W, C]`.
+/// The gradient of the loss in the input: `[N, H', W', O]` to `[N, H, W, C]`, added to `others`.
 ///
 /// Input pixels whose places have the same remainders by the stride are met by the same taps; each
 /// such class is a convolution of the output's gradient.
@@ -68,6 +68,7 @@ pub(super) fn input_gradient<T: Element>(
     g: &Geometry,
     weight: &[f32],
     dy: &[T],
+    others: Option<&[T]>,
 ) -> Vec<T> {
     // SAFETY: every input pixel and channel belongs to a job that writes it.
     let mut dx = unsafe { unwritten(g.n * g.h * g.w * g.c) };
@@ -85,7 +86,8 @@ pub(super) fn input_gradient<T: Element>(
         let mut starts = class.starts(g, dy, &zeros, pixels.clone());
         let _copies = spread(&mut starts, weight.order);
         let to: Vec<usize> = pixels.map(|pixel| class.place(g, pixel) * g.c).collect();
-        let (taps, starts, to, epilogue) = (&class.taps, &starts, &to, Epilogue::default());
+        let (taps, starts, to) = (&class.taps, &starts, &to);
+        let epilogue = Epilogue { residual: others, ..Epilogue::default() };
         let product = |pairs| Product { pairs, weight, taps, panels, starts, to, out, epilogue };
         T::run(isa, product);
     });

@@ -110,9 +110,16 @@ pub(super) trait Convolve: Element {
         direct::forward(isa, g, x, weight, epilogue)
     }
 
-    /// The gradient of the loss in the input: `[N, H', W', O]` to `[N, H, W, C]`.
-    fn input_gradient(isa: Isa, g: &Geometry, weight: &[f32], dy: &[Self]) -> Vec<Self> {
-        direct::input_gradient(isa, g, weight, dy)
+    /// The gradient of the loss in the input: `[N, H', W', O]` to `[N, H, W, C]`. `others` are
+    /// gradients from elsewhere, which are added.
+    fn input_gradient(
+        isa: Isa,
+        g: &Geometry,
+        weight: &[f32],
+        dy: &[Self],
+        others: Option<&[Self]>,
+    ) -> Vec<Self> {
+        direct::input_gradient(isa, g, weight, dy, others)
     }
 
     /// The gradient of the loss in the weight: `[O, C, K, L]`.
@@ -139,11 +146,17 @@ impl Convolve for f32 {
         }
     }
 
-    fn input_gradient(isa: Isa, g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
+    fn input_gradient(
+        isa: Isa,
+        g: &Geometry,
+        weight: &[f32],
+        dy: &[f32],
+        others: Option<&[f32]>,
+    ) -> Vec<f32> {
         match tiles(g) {
-            Some(2) => winograd::input_gradient::<F2, 2, 4>(isa, g, weight, dy),
-            Some(_) => winograd::input_gradient::<F4, 4, 6>(isa, g, weight, dy),
-            None => direct::input_gradient(isa, g, weight, dy),
+            Some(2) => winograd::input_gradient::<F2, 2, 4>(isa, g, weight, dy, others),
+            Some(_) => winograd::input_gradient::<F4, 4, 6>(isa, g, weight, dy, others),
+            None => direct::input_gradient(isa, g, weight, dy, others),
         }
     }
 
@@ -220,35 +233,49 @@ fn gradients_of<T: Convolve>(
     dy: &Tensor,
 ) -> Result<Gradients> {
     let dy = if op.relu { super::norm::before_relu::<T>(y, dy)? } else { dy.clone() };
-    let (dx, dw) = with1::<T, _>(&dy, |dy| gradients(&op.geometry, x, weight, dy))??;
+    let gradients = with1::<T, _>(&dy, |dy| {
+        // The pictures themselves need no gradient, which saves a third of the first layer's work.
+        let dx = x.track_op().then(|| input_gradient(&op.geometry, x, weight, dy, None));
+        let dw = weight.track_op().then(|| weight_gradient(&op.geometry, x, weight, dy));
+        Ok::<_, candle_core::Error>((dx.transpose()?, dw.transpose()?))
+    });
+    let (dx, dw) = gradients??;
     Ok((dx, dw, dy))
 }
 
-/// Gradients of input and weight, as far as they are wanted, from that of the sums.
-pub(super) fn gradients<T: Convolve>(
+/// The gradient of the input from that of the sums; `others` are added.
+pub(super) fn input_gradient<T: Convolve>(
     g: &Geometry,
     x: &Tensor,
     weight: &Tensor,
     dy: &[T],
-) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    others: Option<&Tensor>,
+) -> Result<Tensor> {
+    if dy.is_empty() || x.elem_count() == 0 {
+        return others.map_or_else(|| x.zeros_like(), |others| Ok(others.clone()));
+    }
     let isa = Isa::current();
-    let empty = dy.is_empty() || x.elem_count() == 0;
-    // The pictures themselves need no gradient, which saves a third of the first layer's work.
-    let dx = x.track_op().then(|| {
-        if empty {
-            return x.zeros_like();
-        }
-        let dx = with1::<f32, _>(weight, |weight| T::input_gradient(isa, g, weight, dy))?;
-        Tensor::from_vec(dx, x.shape(), x.device())
-    });
-    let dw = weight.track_op().then(|| {
-        if empty {
-            return weight.zeros_like();
-        }
-        let dw = with1::<T, _>(x, |x| T::weight_gradient(isa, g, x, dy))?;
-        Tensor::from_vec(dw, weight.shape(), weight.device())
-    });
-    Ok((dx.transpose()?, dw.transpose()?))
+    let dx = match others {
+        None => with1(weight, |weight| T::input_gradient(isa, g, weight, dy, None))?,
+        Some(others) => with1(weight, |weight| {
+            with1(others, |others| T::input_gradient(isa, g, weight, dy, Some(others)))
+        })??,
+    };
+    Tensor::from_vec(dx, x.shape(), x.device())
+}
+
+/// The gradient of the weight from that of the sums.
+pub(super) fn weight_gradient<T: Convolve>(
+    g: &Geometry,
+    x: &Tensor,
+    weight: &Tensor,
+    dy: &[T],
+) -> Result<Tensor> {
+    if dy.is_empty() || x.elem_count() == 0 {
+        return weight.zeros_like();
+    }
+    let dw = with1(x, |x| T::weight_gradient(Isa::current(), g, x, dy))?;
+    Tensor::from_vec(dw, weight.shape(), weight.device())
 }
 
 impl CustomOp2 for Conv2d {

@@ -5,6 +5,7 @@ use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
 use super::Geometry;
+use crate::buffer::unwritten;
 use crate::channels_last::element::Element;
 use crate::channels_last::tile;
 use crate::isa::Isa;
@@ -86,28 +87,25 @@ pub(super) struct Panels<T: Element> {
     pub(super) width: usize,
 }
 
+/// Rows of a panel that are packed together: a line of the cache at a time, whichever way the weight
+/// lies.
+const ROWS: usize = 16;
+
 impl<T: Element> Panels<T> {
     pub(super) fn pack(isa: Isa, order: Order, weight: &[f32]) -> Self {
         let width = tile::width(isa.lanes());
-        let count = order.columns.div_ceil(width);
         let mut panels = Self { groups: Vec::new(), order, width };
-        panels.groups.resize(count * panels.size(), T::Group::default());
+        // SAFETY: each row is written in full.
+        panels.groups = unsafe { unwritten(panels.count() * panels.size()) };
         let size = panels.size().max(1);
         panels.groups.par_chunks_mut(size).enumerate().for_each(|(panel, groups)| {
             let first = panel * width;
             let columns = width.min(order.columns - first);
-            let mut rows = groups.chunks_exact_mut(width);
-            for tap in 0..order.taps {
-                for k in (0..order.depth).step_by(T::GROUP) {
-                    let Some(row) = rows.next() else { return };
-                    let mut places = [None; 2];
-                    for (i, place) in places[..T::GROUP].iter_mut().enumerate() {
-                        *place = order.at(first, tap, k + i);
-                    }
-                    for (j, group) in row[..columns].iter_mut().enumerate() {
-                        let value = |at| weight[at + j * order.column];
-                        *group = T::group(|i| places[i].map_or(0.0, value));
-                    }
+            let taps = groups.chunks_exact_mut((order.depth / T::GROUP * width).max(1));
+            for (tap, groups) in taps.enumerate() {
+                for (block, rows) in groups.chunks_mut(ROWS * width).enumerate() {
+                    let k = block * ROWS * T::GROUP;
+                    pack_block::<T>(&order, weight, (first, tap, k), columns, width, rows);
                 }
             }
         });
@@ -124,22 +122,73 @@ impl<T: Element> Panels<T> {
     }
 }
 
+/// Packs some rows of a panel, from the `k`th number of the depth on.
+fn pack_block<T: Element>(
+    order: &Order,
+    weight: &[f32],
+    (first, tap, k): (usize, usize, usize),
+    columns: usize,
+    width: usize,
+    rows: &mut [T::Group],
+) {
+    // Where each number of the rows' first column is, if the weight has it.
+    let mut places = [[None; 2]; ROWS];
+    for (row, places) in places.iter_mut().enumerate().take(rows.len() / width) {
+        for (i, place) in places[..T::GROUP].iter_mut().enumerate() {
+            *place = order.at(first, tap, k + row * T::GROUP + i);
+        }
+    }
+    let group = |places: &[Option<usize>; 2], j: usize| {
+        T::group(|i| places[i].map_or(0.0, |at| weight[at + j * order.column]))
+    };
+    if order.column < order.channel {
+        for (row, places) in rows.chunks_exact_mut(width).zip(&places) {
+            for (j, to) in row[..columns].iter_mut().enumerate() {
+                *to = group(places, j);
+            }
+        }
+    } else {
+        for j in 0..columns {
+            for (to, places) in rows[j..].iter_mut().step_by(width).zip(&places) {
+                *to = group(places, j);
+            }
+        }
+    }
+    for row in rows.chunks_exact_mut(width) {
+        row[columns..].fill(T::Group::default());
+    }
+}
+
 /// Sums pieces `[pieces][panels][taps][depth][width]` of a weight's gradient and lays it out as the
 /// weight, `[O, C, K, L]`.
 pub(super) fn unpack(order: &Order, width: usize, pieces: &[Vec<f32>], size: usize) -> Vec<f32> {
-    let mut gradient = vec![0.0; size];
-    if gradient.is_empty() {
-        return gradient;
-    }
+    // SAFETY: each column has all of its numbers in some tap and channel, unless the input never
+    // meets a tap; those sums are zeros.
+    let mut gradient = unsafe { unwritten(size) };
     let column = order.column;
-    gradient.par_chunks_mut(width * column).enumerate().for_each(|(panel, gradient)| {
-        let at = panel * order.panel(width);
+    let panels = gradient.par_chunks_mut((width * column).max(1)).enumerate();
+    panels.for_each_init(Vec::new, |sums, (panel, gradient)| {
+        let columns = gradient.len() / column;
         for tap in 0..order.taps {
-            for k in 0..order.depth {
-                let row = at + (tap * order.depth + k) * width;
-                let Some(to) = order.at(0, tap, k) else { continue };
-                for j in 0..gradient.len() / column {
-                    gradient[to + j * column] = pieces.iter().map(|piece| piece[row + j]).sum();
+            for k in (0..order.depth).step_by(ROWS) {
+                let rows = ROWS.min(order.depth - k);
+                let at = panel * order.panel(width) + (tap * order.depth + k) * width;
+                sums.clear();
+                sums.extend_from_slice(&pieces[0][at..at + rows * width]);
+                for piece in &pieces[1..] {
+                    let piece = &piece[at..at + rows * width];
+                    sums.iter_mut().zip(piece).for_each(|(sum, piece)| *sum += piece);
+                }
+                let mut places = [None; ROWS];
+                for (row, place) in places.iter_mut().enumerate().take(rows) {
+                    *place = order.at(0, tap, k + row);
+                }
+                for j in 0..columns {
+                    for (place, sum) in places.iter().zip(sums[j..].iter().step_by(width)) {
+                        if let Some(to) = place {
+                            gradient[to + j * column] = *sum;
+                        }
+                    }
                 }
             }
         }

@@ -119,12 +119,13 @@ pub(super) fn forward<P: Size<M, A>, const M: usize, const A: usize>(
 }
 
 /// The gradient of the loss in the input: the convolution of the output's gradient with the kernel
-/// turned by 180 degrees.
+/// turned by 180 degrees, added to `others`.
 pub(super) fn input_gradient<P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
     weight: &[f32],
     dy: &[f32],
+    others: Option<&[f32]>,
 ) -> Vec<f32> {
     // SAFETY: every input pixel and channel belongs to a job that writes it.
     let mut dx = unsafe { unwritten(g.n * g.h * g.w * g.c) };
@@ -139,7 +140,8 @@ pub(super) fn input_gradient<P: Size<M, A>, const M: usize, const A: usize>(
         padding: 2 - g.padding,
         ..*g
     };
-    convolve::<P, M, A>(isa, &turned, dy, &points, &mut dx, Epilogue::default());
+    let epilogue = Epilogue { residual: others, ..Epilogue::default() };
+    convolve::<P, M, A>(isa, &turned, dy, &points, &mut dx, epilogue);
     dx
 }
 

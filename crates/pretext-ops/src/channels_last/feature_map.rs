@@ -1,0 +1,174 @@
+//! Feature maps: what the layers of a network hand each other.
+//!
+//! candle's backward pass clears a gradient tensor for every node of its graph and adds to it, which
+//! for a network's feature maps takes a tenth of a training step or more. So a feature map may pass
+//! beside the graph: the graph knows a *token* of one number, which orders the backward pass, and
+//! gradients are handed over as they are, or added up by the operator that makes the second one.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
+use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
+
+use crate::buffer::unwritten;
+use crate::isa::Isa;
+use crate::stored::Stored;
+use crate::values::{by_stored, output, with1, with2};
+
+/// A batch of feature maps, `[N, H, W, C]`.
+///
+/// It is made of a tensor, and becomes one by [`tensor`](Self::tensor); gradients flow through
+/// either.
+#[derive(Clone, Debug)]
+pub struct FeatureMap {
+    /// Contiguous; without a graph if there is an edge.
+    values: Tensor,
+    edge: Option<Edge>,
+}
+
+/// The graph's stand-in for a feature map.
+#[derive(Clone, Debug)]
+struct Edge {
+    token: Tensor,
+    gradient: Gradient,
+}
+
+/// The gradient that has been handed over so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gradient(Arc<Mutex<Option<Tensor>>>);
+
+impl Gradient {
+    /// A poisoned lock means that another thread panicked; what is in it is still whole.
+    fn lock(&self) -> MutexGuard<'_, Option<Tensor>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was handed over, for the operator that made the feature map.
+    pub(super) fn take(&self) -> Result<Tensor> {
+        match self.lock().take() {
+            Some(gradient) => Ok(gradient),
+            None => bail!("a feature map's gradient was not handed over"),
+        }
+    }
+}
+
+impl From<Tensor> for FeatureMap {
+    fn from(values: Tensor) -> Self {
+        Self { values, edge: None }
+    }
+}
+
+impl From<&Tensor> for FeatureMap {
+    fn from(values: &Tensor) -> Self {
+        values.clone().into()
+    }
+}
+
+impl FeatureMap {
+    /// Values that pass beside the graph, in which `token` stands for them; their gradient will be
+    /// in `gradient` when the token's node is asked for its own.
+    pub(super) fn beside(values: Tensor, token: Tensor, gradient: Gradient) -> Self {
+        Self { values, edge: Some(Edge { token, gradient }) }
+    }
+
+    /// It as a tensor of candle's graph.
+    ///
+    /// # Errors
+    /// If memory cannot be had.
+    pub fn tensor(&self) -> Result<Tensor> {
+        match &self.edge {
+            None => Ok(self.values.clone()),
+            Some(edge) => edge.token.apply_op1(Reveal(self.clone())),
+        }
+    }
+
+    /// `[N, H, W, C]`.
+    ///
+    /// # Errors
+    /// If it was made of a tensor of another rank.
+    pub fn dims4(&self) -> Result<(usize, usize, usize, usize)> {
+        self.values.dims4()
+    }
+
+    /// The type of its numbers.
+    pub fn dtype(&self) -> DType {
+        self.values.dtype()
+    }
+
+    /// The numbers; not for the graph.
+    pub(super) fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// Its stand-in among an operator's arguments.
+    pub(super) fn argument(&self) -> &Tensor {
+        self.edge.as_ref().map_or(&self.values, |edge| &edge.token)
+    }
+
+    /// The same with its values in one piece.
+    pub(super) fn contiguous(&self) -> Result<Self> {
+        Ok(Self { values: self.values.contiguous()?, edge: self.edge.clone() })
+    }
+
+    /// The gradient that others have handed over, for an operator that will add its own to it and
+    /// [`hand_over`](Self::hand_over) the sum.
+    pub(super) fn take_others(&self) -> Option<Tensor> {
+        self.edge.as_ref().and_then(|edge| edge.gradient.lock().take())
+    }
+
+    /// Hands a gradient over; returns what the graph gets as the argument's.
+    pub(super) fn hand_over(&self, gradient: Tensor) -> Result<Tensor> {
+        let Some(edge) = &self.edge else { return Ok(gradient) };
+        let mut waiting = edge.gradient.lock();
+        *waiting = Some(match waiting.take() {
+            None => gradient,
+            Some(other) => by_stored!("gradient", gradient.dtype(), sum(&gradient, &other))?,
+        });
+        edge.token.zeros_like()
+    }
+}
+
+/// Numbers a thread takes at a time.
+const CHUNK: usize = 1 << 14;
+
+fn sum<T: Stored>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let sum = with2::<T, _>(a, b, |a, b| {
+        // SAFETY: each chunk is written in full.
+        let mut sum = unsafe { unwritten::<T>(a.len()) };
+        let chunks = sum.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK));
+        chunks.for_each(|((sum, a), b)| {
+            Isa::current().run_plain(
+                #[inline(always)]
+                || {
+                    for ((sum, a), b) in sum.iter_mut().zip(a).zip(b) {
+                        *sum = T::narrow(a.widen() + b.widen());
+                    }
+                },
+            );
+        });
+        sum
+    })?;
+    Tensor::from_vec(sum, a.shape(), a.device())
+}
+
+/// The token becomes the values.
+struct Reveal(FeatureMap);
+
+impl CustomOp1 for Reveal {
+    fn name(&self) -> &'static str {
+        "feature_map"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_stored!("feature_map", self.0.dtype(), copy(&self.0.values))
+    }
+
+    fn bwd(&self, _token: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        self.0.hand_over(gradient.contiguous()?).map(Some)
+    }
+}
+
+fn copy<T: Stored>(values: &Tensor) -> Result<(CpuStorage, Shape)> {
+    Ok(output(with1::<T, _>(values, <[T]>::to_vec)?, values.shape()))
+}
