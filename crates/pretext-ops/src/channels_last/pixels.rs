@@ -237,34 +237,30 @@ impl<L: Terms> Picture for Linear<L> {
 struct MaxPool(Max);
 
 impl MaxPool {
-    /// Calls `f(output pixel, maxima, their pixels)` for each window.
+    /// Calls `f(output pixel, first input pixel, other input pixels)` for each window.
     #[inline(always)]
-    fn each<T: Float>(&self, sizes: &Sizes, x: &[T], mut f: impl FnMut(usize, &[T], &[u32])) {
-        let ((h, w), c) = (sizes.input, sizes.channels);
-        let (mut best, mut places) = (vec![T::zero(); c], vec![0_u32; c]);
+    fn each(&self, sizes: &Sizes, mut f: impl FnMut(usize, usize, &[usize])) {
+        let (h, w) = sizes.input;
+        let mut others = Vec::new();
         for i in 0..sizes.output.0 {
             let rows = self.0.0.inside(i, h);
             for j in 0..sizes.output.1 {
                 let columns = self.0.0.inside(j, w);
-                let first = rows.start * w + columns.start;
-                best.copy_from_slice(&x[first * c..][..c]);
-                places.fill(first as u32);
+                others.clear();
                 for y in rows.clone() {
-                    for pixel in y * w + columns.start..y * w + columns.end {
-                        let maxima = best.iter_mut().zip(&mut places);
-                        for ((best, place), x) in maxima.zip(&x[pixel * c..][..c]) {
-                            // A NaN must show in the result, as in PyTorch.
-                            #[expect(clippy::eq_op, reason = "only NaN differs from itself")]
-                            let better = *x > *best || *x != *x;
-                            *best = if better { *x } else { *best };
-                            *place = if better { pixel as u32 } else { *place };
-                        }
-                    }
+                    others.extend(y * w + columns.start..y * w + columns.end);
                 }
-                f(i * sizes.output.1 + j, &best, &places);
+                f(i * sizes.output.1 + j, others[0], &others[1..]);
             }
         }
     }
+}
+
+/// Whether a number takes a maximum's place. A NaN must show in the result, as in PyTorch.
+#[inline(always)]
+#[expect(clippy::eq_op, reason = "only NaN differs from itself")]
+fn better<T: Float>(x: T, best: T) -> bool {
+    x > best || x != x
 }
 
 impl Picture for MaxPool {
@@ -273,15 +269,40 @@ impl Picture for MaxPool {
     #[inline(always)]
     fn forward<T: Float>(&self, sizes: &Sizes, x: &[T], y: &mut [T]) {
         let c = sizes.channels;
-        self.each(sizes, x, |to, best, _| y[to * c..][..c].copy_from_slice(best));
+        self.each(sizes, |to, first, others| {
+            let y = &mut y[to * c..][..c];
+            y.copy_from_slice(&x[first * c..][..c]);
+            for pixel in others {
+                for (best, x) in y.iter_mut().zip(&x[pixel * c..][..c]) {
+                    *best = if better(*x, *best) { *x } else { *best };
+                }
+            }
+        });
     }
 
+    /// The gradient goes to the first of the largest. Adding zeros to the others is faster than
+    /// going to one place.
     #[inline(always)]
     fn backward<T: Float>(&self, sizes: &Sizes, x: &[T], dy: &[T], dx: &mut [T]) {
         let c = sizes.channels;
-        self.each(sizes, x, |to, _, places| {
-            for (channel, (place, dy)) in places.iter().zip(&dy[to * c..][..c]).enumerate() {
-                dx[*place as usize * c + channel] += *dy;
+        let (mut maxima, mut places) = (vec![T::zero(); c], vec![0_u32; c]);
+        self.each(sizes, |to, first, others| {
+            maxima.copy_from_slice(&x[first * c..][..c]);
+            places.fill(first as u32);
+            for &pixel in others {
+                let best = maxima.iter_mut().zip(&mut places);
+                for ((best, place), x) in best.zip(&x[pixel * c..][..c]) {
+                    let better = better(*x, *best);
+                    *best = if better { *x } else { *best };
+                    *place = if better { pixel as u32 } else { *place };
+                }
+            }
+            let dy = &dy[to * c..][..c];
+            for &pixel in std::iter::once(&first).chain(others) {
+                let slopes = dx[pixel * c..][..c].iter_mut().zip(&places).zip(dy);
+                for ((dx, place), dy) in slopes {
+                    *dx += if *place == pixel as u32 { *dy } else { T::zero() };
+                }
             }
         });
     }

@@ -300,8 +300,9 @@ fn kernel_points<P: Size<M, A>, const M: usize, const A: usize>(
 ) -> KernelPoints {
     let width = tile::width(isa.lanes());
     let panels = columns.div_ceil(width);
-    let mut points =
-        KernelPoints { values: vec![0.0; A * A * panels * depth * width], depth, columns, width };
+    // SAFETY: each panel is written in full.
+    let values = unsafe { unwritten(A * A * panels * depth * width) };
+    let mut points = KernelPoints { values, depth, columns, width };
     let values = &mut std::mem::take(&mut points.values);
     let shared = Shared::new(values);
     (0..panels).into_par_iter().for_each(|panel| {
@@ -497,14 +498,14 @@ impl<P: Size<M, A>, F: Fn(usize, usize, usize) -> usize, const M: usize, const A
         let columns = width.min(self.points.columns - first);
         let step = (self.of)(1, 0, 0) - (self.of)(0, 0, 0);
         for k in 0..self.points.depth {
-            for lane in (0..columns).step_by(S::F32_LANES) {
+            for lane in (0..width).step_by(S::F32_LANES) {
+                // Columns beyond the last are zeros.
+                let count = S::F32_LANES.min(columns.saturating_sub(lane));
                 let mut kernel = [[simd.splat_f32s(0.0); 3]; 3];
                 for (tap, value) in kernel.as_flattened_mut().iter_mut().enumerate() {
                     let at = (self.of)(first + lane, k, tap);
                     let mut lanes = [0.0; 16];
-                    for (j, lane) in
-                        lanes[..S::F32_LANES.min(columns - lane)].iter_mut().enumerate()
-                    {
+                    for (j, lane) in lanes[..count].iter_mut().enumerate() {
                         *lane = self.weight[at + j * step];
                     }
                     *value = f32::load(simd, &lanes);
