@@ -1,5 +1,6 @@
 //! Chores of this repository, run as `cargo xtask <name>`.
 
+mod bench;
 mod fetch_data;
 mod leaderboard;
 
@@ -11,6 +12,9 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Chores of this repository", max_term_width = 100)]
 enum Xtask {
+    /// Measure speed beside our peers
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Download, check and unpack data sets
     FetchData(fetch_data::Args),
     /// Train every cell of the matrix that is not finished, and print the table
@@ -19,6 +23,7 @@ enum Xtask {
 
 fn main() -> ExitCode {
     let done = match Xtask::try_parse() {
+        Ok(Xtask::Bench(bench)) => bench::run(&bench),
         Ok(Xtask::FetchData(args)) => fetch_data::run(&args),
         Ok(Xtask::Leaderboard(args)) => leaderboard::run(&args),
         Err(error) if error.use_stderr() => {

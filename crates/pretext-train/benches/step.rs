@@ -2,7 +2,8 @@
 //!
 //! Each line on stdin is a number of steps to take; each is answered by one line of their seconds:
 //! `printf "train\n5\npeak\n" | cargo bench -p pretext-train --bench step -- NETWORK [BATCH [SIZE [PRECISION]]]`.
-//! `train` and `evaluate` say what a step is, `peak` asks for the most memory held, in MiB.
+//! `train` and `evaluate` say what a step is, `peak` asks for the most memory held, in MiB. With
+//! `instructions` for the network it names the instruction set that it would take.
 
 #![allow(clippy::print_stdout, reason = "its answers are its output")]
 
@@ -32,6 +33,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Some(name) = arguments.first() else {
         return Ok(()); // Started by `cargo bench` or `cargo test` for all benches.
     };
+    if name == "instructions" {
+        println!("{}", pretext_ops::Isa::current());
+        return Ok(());
+    }
     let number = |i: usize, default: usize| arguments.get(i).map_or(Ok(default), |a| a.parse());
     let (batch, size) = (number(1, 32)?, number(2, 128)?);
     let precision = arguments.get(3).map_or("f32", String::as_str);

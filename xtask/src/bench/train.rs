@@ -1,0 +1,203 @@
+//! `cargo xtask bench train`: steps of whole networks, ours and PyTorch's in turn.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use super::peer::Peer;
+use super::report::{self, Row, Times};
+use super::stepper::{Stepper, Work, interleave};
+
+/// The networks, as both sides know them, and their names in the report.
+const NETWORKS: &[(&str, &str)] = &[
+    ("resnet18", "ResNet-18"),
+    ("resnet50", "ResNet-50"),
+    ("xresnet34", "xresnet34"),
+    ("unet-xresnet34", "U-Net on xresnet34"),
+];
+
+/// Steps before the measured ones.
+const WARM_UP: usize = 2;
+
+/// Whom we are measured beside.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Against {
+    /// PyTorch on the CPU, channels-last, eager and compiled
+    Pytorch,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Whom to measure beside ours [default: nobody]
+    #[arg(long, value_enum)]
+    against: Option<Against>,
+    /// Networks: resnet18, resnet50, xresnet34, unet-xresnet34 [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    networks: Vec<String>,
+    /// Precisions
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "f32,bf16")]
+    precisions: Vec<String>,
+    /// Pictures a step
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    batch: usize,
+    /// Width and height of the pictures, in pixels
+    #[arg(long, value_name = "PX", default_value_t = 128)]
+    size: usize,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Measured steps of each
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    rounds: usize,
+    /// Leave out torch.compile, which takes minutes a network
+    #[arg(long)]
+    no_compile: bool,
+    /// An interpreter with PyTorch [default: one in an environment that this command makes]
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+    /// The file whose section on training is replaced
+    #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    for name in &args.networks {
+        if !NETWORKS.iter().any(|(known, _)| known == name) {
+            let known: Vec<&str> = NETWORKS.iter().map(|(known, _)| *known).collect();
+            bail!("--networks: there is no {name}; choose of {}", known.join(", "))
+        }
+    }
+    if let Some(name) = args.precisions.iter().find(|name| !["f32", "bf16"].contains(&&***name)) {
+        bail!("--precisions: there is no {name}; choose of f32, bf16")
+    }
+    if args.rounds == 0 || args.batch < 2 {
+        bail!("--rounds must be at least 1 and --batch at least 2")
+    }
+    let peer = match args.against {
+        Some(Against::Pytorch) => {
+            Some(Peer::find(args.python.as_deref(), &crate::root().join("target/bench-venv"))?)
+        }
+        None => None,
+    };
+    let ours = build()?;
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.unwrap_or(all);
+    let mut rows = Vec::new();
+    for (name, title) in NETWORKS {
+        if !args.networks.is_empty() && !args.networks.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        for precision in &args.precisions {
+            crate::say(format!("{title}, {precision}"));
+            let row = measure(args, &ours, peer.as_ref(), (name, title, precision), threads)
+                .with_context(|| format!("{title}, {precision}"))?;
+            crate::say(row.line());
+            rows.push(row);
+        }
+    }
+    let versions = peer.as_ref().map(Peer::versions).transpose()?;
+    let machine = report::Machine::this(&ours, threads, versions)?;
+    let setting = format!("batches of {} at {} px", args.batch, args.size);
+    let section = report::section(&rows, &setting, args.rounds, &machine);
+    let out = crate::root().join(&args.out);
+    let before = std::fs::read_to_string(&out).unwrap_or_default();
+    crate::write_whole(&out, report::replaced(&before, "train", &section).as_bytes())?;
+    crate::say(section);
+    crate::say(format!("written to {}", crate::short(&out)));
+    Ok(())
+}
+
+/// One network in one precision.
+fn measure(
+    args: &Args,
+    ours: &Path,
+    peer: Option<&Peer>,
+    (name, title, precision): (&str, &str, &str),
+    threads: usize,
+) -> Result<Row> {
+    let arguments = [name, &args.batch.to_string(), &args.size.to_string(), precision];
+    let arguments = arguments.map(str::to_owned);
+    let start = |threads: usize| {
+        let mut command = Command::new(ours);
+        command.args(&arguments).env("RAYON_NUM_THREADS", threads.to_string());
+        Stepper::start(&mut command)
+    };
+    let (us, mut eager, mut compiled, mut alone) = (start(threads)?, None, None, None);
+    if let Some(peer) = peer {
+        eager = Some(Stepper::start(&mut peer.command(&arguments, threads, "eager"))?);
+        if !args.no_compile {
+            compiled = compile(peer, &arguments, threads);
+        }
+    }
+    if threads > 1 {
+        alone = Some(start(1)?);
+    }
+    let mut steppers = Steppers { us, eager, compiled, alone };
+    let train = steppers.run(Work::Train, args.rounds)?;
+    let peaks = (steppers.us.peak()?, steppers.eager.as_mut().map(Stepper::peak).transpose()?);
+    let evaluate = steppers.run(Work::Evaluate, args.rounds)?;
+    Ok(Row { title: title.into(), precision: precision.into(), train, evaluate, peaks })
+}
+
+/// The processes that are measured side by side.
+struct Steppers {
+    us: Stepper,
+    eager: Option<Stepper>,
+    compiled: Option<Stepper>,
+    /// Ours with one thread.
+    alone: Option<Stepper>,
+}
+
+impl Steppers {
+    fn run(&mut self, work: Work, rounds: usize) -> Result<Times> {
+        let there = [&self.eager, &self.compiled, &self.alone].map(Option::is_some);
+        let mut all = vec![&mut self.us];
+        let others = [&mut self.eager, &mut self.compiled, &mut self.alone];
+        all.extend(others.into_iter().flatten());
+        let mut seconds = interleave(&mut all, work, (WARM_UP, rounds))?.into_iter();
+        let ours = seconds.next().unwrap_or_default();
+        let [eager, compiled, alone] = there.map(|there| if there { seconds.next() } else { None });
+        Ok(Times { ours, eager, compiled, alone })
+    }
+}
+
+/// A compiled network that has taken its first steps, or nothing where PyTorch cannot compile it.
+fn compile(peer: &Peer, arguments: &[String], threads: usize) -> Option<Stepper> {
+    let mut command = peer.command(arguments, threads, "compile");
+    let mut try_it = || {
+        let mut stepper = Stepper::start(command.stderr(Stdio::null()))?;
+        stepper.set(Work::Train)?;
+        stepper.steps(1)?;
+        Ok::<_, anyhow::Error>(stepper)
+    };
+    match try_it() {
+        Ok(stepper) => Some(stepper),
+        Err(_) => {
+            crate::say("torch.compile fails here; eager alone is measured");
+            None
+        }
+    }
+}
+
+/// The bench target that takes our steps.
+fn build() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(crate::root())
+        .args(["bench", "--package", "pretext-train", "--bench", "step", "--no-run"])
+        .args(["--message-format", "json"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("cargo bench --package pretext-train --bench step --no-run failed")
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
+        .find(|path| path.file_stem().is_some_and(|n| n.to_string_lossy().starts_with("step-")))
+        .context("cargo built no bench called step")
+}
