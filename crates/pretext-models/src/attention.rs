@@ -37,7 +37,7 @@ impl SqueezeExcite {
 
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
         let (n, _, _, c) = x.dims4()?;
-        let mean = channels_last::global_avg_pool2d(x)?.reshape((n, 1, 1, c))?;
+        let mean = channels_last::global_avg_pool2d(&x.into())?.reshape((n, 1, 1, c))?;
         let squeezed = self.squeeze.forward(&mean.into(), mode)?;
         let gate = candle_nn::ops::sigmoid(&self.excite.forward(&squeezed, mode)?.tensor()?)?;
         x.broadcast_mul(&gate)

@@ -180,14 +180,14 @@ impl Encoder {
     /// [`Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
     /// training that a batch norm has a single value a channel.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        Ok(channels_last::channels_first(&self.deepest(x, mode)?)?)
+        Ok(channels_last::channels_first(&self.deepest(x, mode)?.tensor()?)?)
     }
 
     /// The same channels-last: `[N, H / 32, W / 32, C]`.
-    pub(crate) fn deepest(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub(crate) fn deepest(&self, x: &Tensor, mode: Mode) -> Result<FeatureMap> {
         let deepest = self.features_channels_last(channels_last::channels_last(x)?, mode)?.pop();
         let none = || candle_core::Error::Msg("an encoder without stages".into());
-        Ok(deepest.ok_or_else(none)?.tensor()?)
+        Ok(deepest.ok_or_else(none)?)
     }
 
     /// The features of the stem and of the four stages, from shallow to deep: `[N, C_i, H / s,

@@ -51,17 +51,28 @@ impl Conv {
     }
 
     /// `[N, H, W, C]` to `[N, H', W', O]`.
-    pub(crate) fn forward(&self, x: &Tensor) -> TensorResult<Tensor> {
-        self.forward_then(x, channels_last::Activation::Identity)
-    }
-
-    fn forward_then(
+    pub(crate) fn forward(
         &self,
-        x: &Tensor,
-        activation: channels_last::Activation,
-    ) -> TensorResult<Tensor> {
-        let (weight, bias) = (&self.weight, self.bias.as_ref());
-        channels_last::conv2d(x, weight, bias, self.stride, self.padding, activation)
+        x: &FeatureMap,
+        then: Then<'_, FeatureMap>,
+    ) -> TensorResult<FeatureMap> {
+        let window = (self.stride, self.padding);
+        if let Some(bias) = &self.bias {
+            return channels_last::conv_bias(x, &self.weight, bias, window, then);
+        }
+        let y = channels_last::conv2d(
+            &x.tensor()?,
+            &self.weight,
+            None,
+            self.stride,
+            self.padding,
+            channels_last::Activation::Identity,
+        )?;
+        let y = match then.residual {
+            Some(residual) => (y + residual.tensor()?)?,
+            None => y,
+        };
+        Ok(then.activation.apply(&y)?.into())
     }
 }
 
@@ -223,13 +234,10 @@ impl ConvLayer {
         mode: Mode,
     ) -> TensorResult<FeatureMap> {
         let activation = activation.map(Activation::op).unwrap_or_default();
-        match (&self.norm, residual) {
-            (Some(norm), _) => norm.behind(&self.conv, x, mode, Then { residual, activation }),
-            (None, None) => Ok(self.conv.forward_then(&x.tensor()?, activation)?.into()),
-            (None, Some(residual)) => {
-                let sum = (self.conv.forward(&x.tensor()?)? + residual.tensor()?)?;
-                Ok(activation.apply(&sum)?.into())
-            }
+        let then = Then { residual, activation };
+        match &self.norm {
+            Some(norm) => norm.behind(&self.conv, x, mode, then),
+            None => self.conv.forward(x, then),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Variants of an encoder: activation, poolings, attention, initial state.
 
 use candle_core::{Result, Tensor};
-use pretext_ops::channels_last;
+use pretext_ops::channels_last::{self, FeatureMap};
 use serde::{Deserialize, Serialize};
 
 /// Variants of an encoder; the default is what fastai and torchvision build without arguments.
@@ -75,7 +75,7 @@ pub enum StemPool {
 }
 
 impl StemPool {
-    pub(crate) fn forward(self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(self, x: &FeatureMap) -> Result<FeatureMap> {
         match self {
             Self::Max => channels_last::max_pool2d(x, 3, 2, 1),
             Self::Avg => channels_last::avg_pool2d(x, 3, 2, 1, pretext_ops::AvgPool::default()),
@@ -104,7 +104,7 @@ pub enum ShortcutPool {
 const BLUR: usize = 3;
 
 impl ShortcutPool {
-    pub(crate) fn forward(self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(self, x: &FeatureMap) -> Result<FeatureMap> {
         let (_, h, w, _) = x.dims4()?;
         match self {
             Self::Avg => {
@@ -113,12 +113,13 @@ impl ShortcutPool {
             }
             Self::Max => {
                 // A repeated border does not change a maximum.
-                let x = x.pad_with_same(1, 0, h % 2)?.pad_with_same(2, 0, w % 2)?;
-                channels_last::max_pool2d(&x, 2, 2, 0)
+                let x = x.tensor()?.pad_with_same(1, 0, h % 2)?.pad_with_same(2, 0, w % 2)?;
+                channels_last::max_pool2d(&x.into(), 2, 2, 0)
             }
             Self::MaxBlur => {
-                let x = x.pad_with_same(1, 0, 1)?.pad_with_same(2, 0, 1)?;
-                channels_last::blur_pool2d(&channels_last::max_pool2d(&x, 2, 1, 0)?, BLUR, 2)
+                let x = x.tensor()?.pad_with_same(1, 0, 1)?.pad_with_same(2, 0, 1)?;
+                let maxima = channels_last::max_pool2d(&x.into(), 2, 1, 0)?;
+                channels_last::blur_pool2d(&maxima, BLUR, 2)
             }
         }
     }
@@ -132,9 +133,13 @@ mod tests {
 
     /// Pools the numbers from 0 of a plane of `h` by `w`.
     #[track_caller]
-    fn check((h, w): (usize, usize), pool: impl Fn(&Tensor) -> Result<Tensor>, want: &[&[f32]]) {
+    fn check(
+        (h, w): (usize, usize),
+        pool: impl Fn(&FeatureMap) -> Result<FeatureMap>,
+        want: &[&[f32]],
+    ) {
         let x = Tensor::arange(0f32, (h * w) as f32, &Device::Cpu).unwrap();
-        let y = pool(&x.reshape((1, h, w, 1)).unwrap()).unwrap();
+        let y = pool(&x.reshape((1, h, w, 1)).unwrap().into()).unwrap().tensor().unwrap();
         assert_eq!(y.squeeze(0).unwrap().squeeze(2).unwrap().to_vec2::<f32>().unwrap(), want);
     }
 

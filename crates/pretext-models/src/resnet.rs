@@ -129,7 +129,7 @@ impl ResNet {
         let relu = Then { activation: Activation::Relu, ..Then::default() };
         let mut x = self.stem.forward(x, mode, relu)?;
         let mut features = vec![x.clone()];
-        x = channels_last::max_pool2d(&x.tensor()?, 3, 2, 1)?.into();
+        x = channels_last::max_pool2d(&x, 3, 2, 1)?;
         for stage in &self.stages {
             for block in stage {
                 x = block.forward(&x, mode)?;

@@ -127,11 +127,13 @@ impl UNet {
             y = block.forward(&y, &features[block.skip].tensor()?, mode)?;
         }
         let up = resize(&self.last_shuffle.forward(&y, mode)?, x)?;
-        let merged = Tensor::cat(&[&up, x], 3)?;
-        y = self.last_block[0].forward(&merged.clone().into(), mode)?;
-        y = self.last_block[1].forward(&y, mode)?;
-        let y = pretext_ops::relu(&(y.tensor()? + merged)?)?;
-        let y = in_f32(&channels_last::channels_first(&self.last_conv.forward(&y)?)?)?;
+        let identity = channels_last::Activation::Identity;
+        let merged = channels_last::concat(&up, &x.into(), identity)?;
+        y = self.last_block[0].forward(&merged, mode)?;
+        let relu = Some(Activation::Relu);
+        y = self.last_block[1].forward_onto(&y, Some(&merged), relu, mode)?;
+        let y = self.last_conv.forward(&y, Then::default())?.tensor()?;
+        let y = in_f32(&channels_last::channels_first(&y)?)?;
         Ok(if self.sigmoid { candle_nn::ops::sigmoid(&y)? } else { y })
     }
 
@@ -156,7 +158,7 @@ fn skips(size: usize) -> Vec<usize> {
 }
 
 /// The tensor at the size of another, by nearest neighbours.
-fn resize(x: &Tensor, like: &Tensor) -> TensorResult<Tensor> {
+fn resize(x: &FeatureMap, like: &Tensor) -> TensorResult<FeatureMap> {
     let ((_, h, w, _), (_, height, width, _)) = (x.dims4()?, like.dims4()?);
     if (h, w) == (height, width) {
         Ok(x.clone())
@@ -185,8 +187,8 @@ impl Shuffle {
         Ok(Self { conv, blur })
     }
 
-    fn forward(&self, x: &FeatureMap, mode: Mode) -> TensorResult<Tensor> {
-        let y = channels_last::pixel_shuffle(&self.conv.forward(x, mode)?.tensor()?, 2)?;
+    fn forward(&self, x: &FeatureMap, mode: Mode) -> TensorResult<FeatureMap> {
+        let y = channels_last::pixel_shuffle(&self.conv.forward(x, mode)?, 2)?;
         if self.blur { channels_last::replicate_blur2d(&y) } else { Ok(y) }
     }
 }
@@ -237,8 +239,9 @@ impl UpBlock {
     fn forward(&self, x: &FeatureMap, skip: &Tensor, mode: Mode) -> TensorResult<FeatureMap> {
         let up = resize(&self.shuffle.forward(x, mode)?, skip)?;
         let skip = self.norm.forward(skip, mode, Then::default())?;
-        let joined = pretext_ops::relu(&Tensor::cat(&[&up, &skip], 3)?)?;
-        let y = self.convs[1].forward(&self.convs[0].forward(&joined.into(), mode)?, mode)?;
+        let relu = channels_last::Activation::Relu;
+        let joined = channels_last::concat(&up, &skip.into(), relu)?;
+        let y = self.convs[1].forward(&self.convs[0].forward(&joined, mode)?, mode)?;
         match &self.attention {
             Some(attention) => Ok(attention.forward(&y.tensor()?, mode)?.into()),
             None => Ok(y),

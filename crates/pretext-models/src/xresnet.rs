@@ -81,7 +81,7 @@ impl Block {
     fn forward(&self, x: &FeatureMap, mode: Mode) -> TensorResult<FeatureMap> {
         let mut identity = x.clone();
         if let Some(pool) = self.pool {
-            identity = pool.forward(&identity.tensor()?)?.into();
+            identity = pool.forward(&identity)?;
         }
         if let Some(shortcut) = &self.shortcut {
             identity = shortcut.forward(&identity, mode)?;
@@ -159,7 +159,7 @@ impl XResNet {
             x = layer.forward(&x, mode)?;
         }
         let mut features = vec![x.clone()];
-        x = self.pool.forward(&x.tensor()?)?.into();
+        x = self.pool.forward(&x)?;
         for stage in &self.stages {
             for block in stage {
                 x = block.forward(&x, mode)?;

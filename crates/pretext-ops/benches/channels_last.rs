@@ -138,12 +138,13 @@ fn others(c: &mut Criterion) {
             })
         });
         let x = numbers(&[N, 64, 64, 64], dtype);
+        let map = FeatureMap::from(x.as_tensor());
         let work = (x.elem_count(), false);
         measure(c, "max_pool2d 64x64x64, both ways", dtype, work, || {
-            timed(|| fast::max_pool2d(&x, 3, 2, 1)?.backward())
+            timed(|| fast::max_pool2d(&map, 3, 2, 1)?.tensor()?.backward())
         });
         measure(c, "pixel_shuffle 64x64x64, both ways", dtype, work, || {
-            timed(|| fast::pixel_shuffle(&x, 2)?.backward())
+            timed(|| fast::pixel_shuffle(&map, 2)?.tensor()?.backward())
         });
     }
 }

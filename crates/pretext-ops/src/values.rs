@@ -91,13 +91,10 @@ pub(crate) fn output<T: WithDType>(values: Vec<T>, shape: impl Into<Shape>) -> (
 
 /// Refuses tensors that an operator cannot take together.
 pub(crate) fn check(op: &str, tensors: &[&Tensor]) -> Result<()> {
-    check_pictures(op, tensors)?;
-    match tensors.first() {
-        Some(tensor) if tensor.dtype() == DType::BF16 => {
-            bail!("{op}: the dtype is {:?}, it must be f32 or f64", tensor.dtype())
-        }
-        _ => Ok(()),
+    if let Some(tensor) = tensors.iter().find(|tensor| tensor.dtype() == DType::BF16) {
+        bail!("{op}: the dtype is {:?}, it must be f32 or f64", tensor.dtype())
     }
+    check_pictures(op, tensors)
 }
 
 /// The same where pictures may be `bf16`, for which parameters are `f32`.

@@ -81,6 +81,10 @@ fn convolution() {
         let dims = [&size[..], &[out, size[3], kernel, kernel], &[out]];
         let inputs: Vec<Tensor> =
             dims.iter().zip(case as u64..).map(|(dims, seed)| tensor(dims, seed)).collect();
+        check(&format!("{size:?} to {out}, {kernel}, {stride}, biased"), &inputs, &[0], |t| {
+            let (x, window) = (FeatureMap::from(&t[0]), (stride, padding));
+            fast::conv_bias(&x, &t[1], &t[2], window, Then::default())?.tensor()
+        });
         for bias in [true, false] {
             let inputs = if bias { &inputs[..] } else { &inputs[..2] };
             check(&format!("{size:?} to {out}, {kernel}, {stride}"), inputs, &[0], |t| {
@@ -152,13 +156,14 @@ fn convolution_and_normalisation() {
 fn pixels() {
     const WHOLE: AvgPool = AvgPool { ceil_mode: true, count_include_pad: true };
     let operators: &[(&str, fn(&Tensor) -> Result<Tensor>)] = &[
-        ("max", |x| fast::max_pool2d(x, 3, 2, 1)),
-        ("avg", |x| fast::avg_pool2d(x, 2, 2, 0, WHOLE)),
-        ("mean", fast::global_avg_pool2d),
-        ("blur", |x| fast::blur_pool2d(x, 3, 2)),
-        ("replicate", fast::replicate_blur2d),
-        ("nearest", |x| fast::upsample_nearest2d(x, 9, 12)),
-        ("shuffle", |x| fast::pixel_shuffle(x, 2)),
+        ("max", |x| fast::max_pool2d(&x.into(), 3, 2, 1)?.tensor()),
+        ("avg", |x| fast::avg_pool2d(&x.into(), 2, 2, 0, WHOLE)?.tensor()),
+        ("mean", |x| fast::global_avg_pool2d(&x.into())),
+        ("blur", |x| fast::blur_pool2d(&x.into(), 3, 2)?.tensor()),
+        ("replicate", |x| fast::replicate_blur2d(&x.into())?.tensor()),
+        ("nearest", |x| fast::upsample_nearest2d(&x.into(), 9, 12)?.tensor()),
+        ("shuffle", |x| fast::pixel_shuffle(&x.into(), 2)?.tensor()),
+        ("concat", |x| fast::concat(&x.into(), &x.into(), Activation::Relu)?.tensor()),
         ("relu", pretext_ops::relu),
         ("mish", pretext_ops::mish),
         ("first", fast::channels_first),

@@ -217,6 +217,97 @@ fn convolution_and_normalisation() {
     }
 }
 
+#[test]
+fn convolution_and_bias() {
+    for (case, &(size, out, (kh, kw), stride, padding)) in CONVOLUTIONS.iter().enumerate() {
+        let side = |extent: usize, kernel: usize| (extent + 2 * padding - kernel) / stride + 1;
+        let result = [size[0], side(size[1], kh), side(size[2], kw), out];
+        let dims = [&size[..], &[out, size[3], kh, kw], &[out], &result];
+        for activation in [Activation::Identity, Activation::Relu, Activation::Mish] {
+            if activation == Activation::Relu && size[0] > 3 {
+                continue; // Among so many sums some are so near 0 that rounding turns their sign.
+            }
+            for (dtype, tolerance) in [(DType::F32, TOLERANCE), (DType::F64, 1e-10)] {
+                let input =
+                    |(dims, seed): (&&[usize], u64)| tensor(dims, seed).to_dtype(dtype).unwrap();
+                let inputs: Vec<Tensor> = dims.iter().zip(case as u64..).map(input).collect();
+                for count in [3, 4] {
+                    check(
+                        &format!("{size:?} to {result:?}, {dtype:?}, {activation:?}, {count}"),
+                        &inputs[..count],
+                        tolerance,
+                        |t| {
+                            let residual = t.get(3).map(FeatureMap::from);
+                            let then = Then { residual: residual.as_ref(), activation };
+                            let x = FeatureMap::from(&t[0]);
+                            fast::conv_bias(&x, &t[1], &t[2], (stride, padding), then)?.tensor()
+                        },
+                        |t| {
+                            let x = fast::channels_first(&t[0])?;
+                            let y = pretext_ops::conv2d(&x, &t[1], Some(&t[2]), stride, padding)?;
+                            let y = fast::channels_last(&y)?;
+                            activation.apply(&t.get(3).map_or(Ok(y.clone()), |r| y + r)?)
+                        },
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn concatenation() {
+    for activation in [Activation::Identity, Activation::Relu, Activation::Mish] {
+        for dtype in [DType::F32, DType::F64] {
+            let input = |channels, seed| tensor(&[2, 9, 40, channels], seed).to_dtype(dtype);
+            check(
+                &format!("{activation:?} {dtype:?}"),
+                &[input(5, 0).unwrap(), input(19, 1).unwrap()],
+                1e-6,
+                |t| fast::concat(&(&t[0]).into(), &(&t[1]).into(), activation)?.tensor(),
+                |t| activation.apply(&Tensor::cat(&[&t[0], &t[1]], 3)?),
+            );
+        }
+    }
+}
+
+/// One feature map, taken by operators of every kind: their gradients are added up.
+#[test]
+fn shared_feature_maps() {
+    let input = |dims: &[usize], seed| tensor(dims, seed).to_dtype(DType::F32).unwrap();
+    let inputs = [
+        input(&[2, 6, 6, 16], 0),
+        input(&[16, 16, 3, 3], 1),
+        input(&[16, 16, 1, 1], 2),
+        input(&[16], 3),
+    ];
+    let identity = Activation::Identity;
+    check(
+        "a residual, two convolutions, a pool, a concatenation and a tensor",
+        &inputs,
+        TOLERANCE,
+        |t| {
+            let plain = Then::default();
+            let x = fast::conv_bias(&(&t[0]).into(), &t[2], &t[3], (1, 0), plain)?;
+            let then = Then { residual: Some(&x), activation: identity };
+            let a = fast::conv_bias(&x, &t[1], &t[3], (1, 1), then)?;
+            let b = fast::conv_bias(&x, &t[2], &t[3], (1, 0), plain)?;
+            let c = fast::max_pool2d(&x, 3, 1, 1)?;
+            let d = fast::concat(&x, &x, identity)?.tensor()?;
+            let d = (d.narrow(3, 0, 16)? + d.narrow(3, 16, 16)?)?;
+            a.tensor()? + b.tensor()? + c.tensor()? + x.tensor()? + d
+        },
+        |t| {
+            let first = fast::channels_first(&t[0])?;
+            let x = pretext_ops::conv2d(&first, &t[2], Some(&t[3]), 1, 0)?;
+            let a = (pretext_ops::conv2d(&x, &t[1], Some(&t[3]), 1, 1)? + &x)?;
+            let b = pretext_ops::conv2d(&x, &t[2], Some(&t[3]), 1, 0)?;
+            let c = pretext_ops::max_pool2d(&x, 3, 1, 1)?;
+            fast::channels_last(&(a + b + c + &x + &x + &x)?)
+        },
+    );
+}
+
 /// A graph's backward pass may be taken again, as any of candle's.
 #[test]
 fn backward_twice() {
@@ -232,7 +323,7 @@ fn backward_twice() {
 }
 
 /// An operator on channels-last and on plain pictures.
-type Pair = (&'static str, fn(&Tensor) -> Result<Tensor>, fn(&Tensor) -> Result<Tensor>);
+type Pair = (&'static str, fn(&FeatureMap) -> Result<FeatureMap>, fn(&Tensor) -> Result<Tensor>);
 
 const CEIL: AvgPool = AvgPool { ceil_mode: true, count_include_pad: true };
 const INSIDE: AvgPool = AvgPool { ceil_mode: false, count_include_pad: false };
@@ -273,7 +364,7 @@ fn pixels() {
                     &format!("{name} of {dims:?}"),
                     std::slice::from_ref(&x),
                     tolerance,
-                    |t| fast(&t[0]),
+                    |t| fast(&(&t[0]).into())?.tensor(),
                     |t| fast::channels_last(&plain(&fast::channels_first(&t[0])?)?),
                 );
             }
@@ -281,7 +372,7 @@ fn pixels() {
                 &format!("mean of {dims:?}"),
                 std::slice::from_ref(&x),
                 1e-6,
-                |t| fast::global_avg_pool2d(&t[0]),
+                |t| fast::global_avg_pool2d(&(&t[0]).into()),
                 |t| pretext_ops::global_avg_pool2d(&fast::channels_first(&t[0])?),
             );
         }
@@ -293,9 +384,10 @@ fn pixels() {
 fn maxima() {
     let x =
         Tensor::new(&[[[[1f32], [f32::NAN]], [[1.], [1.]]]], &candle_core::Device::Cpu).unwrap();
-    assert!(flat(&fast::max_pool2d(&x, 2, 2, 0).unwrap())[0].is_nan());
+    let max = |x: &Tensor| fast::max_pool2d(&x.into(), 2, 2, 0)?.tensor();
+    assert!(flat(&max(&x).unwrap())[0].is_nan());
     let x = Tensor::ones((1, 2, 2, 1), DType::F32, x.device()).unwrap();
-    let (_, gradients) = gradients(&[x], |t| fast::max_pool2d(&t[0], 2, 2, 0)).unwrap();
+    let (_, gradients) = gradients(&[x], |t| max(&t[0])).unwrap();
     let gradient = flat(gradients[0].as_ref().unwrap());
     assert!(gradient[0] != 0.0 && gradient[1..] == [0.0, 0.0, 0.0], "{gradient:?}");
 }
@@ -347,5 +439,6 @@ fn empty_batches() {
             .unwrap();
     assert_eq!(y.dims(), [0, 4, 4, 16]);
     assert!(gradients[1].as_ref().is_none_or(|dw| flat(dw).iter().all(|&dw| dw == 0.0)));
-    assert_eq!(fast::max_pool2d(&y, 3, 2, 1).unwrap().dims(), [0, 2, 2, 16]);
+    let pooled = fast::max_pool2d(&y.into(), 3, 2, 1).unwrap();
+    assert_eq!(pooled.dims4().unwrap(), (0, 2, 2, 16));
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::conv2d::{self, Convolve, Epilogue, by_element, conv2d};
-use super::feature_map::{self, FeatureMap};
+use super::feature_map::{self, FeatureMap, token};
 use super::norm::{BatchNorm, Gradient, Then, normalise, statistics};
 use super::{Activation, nhwc};
 use crate::activation::{Function as _, Mish};
@@ -22,7 +22,7 @@ use crate::batch_norm::check_eps;
 use crate::buffer::unwritten;
 use crate::conv2d::Geometry;
 use crate::isa::Isa;
-use crate::values::{check_with, output, slice, with1, with2};
+use crate::values::{check_with, slice, with1, with2};
 
 /// A batch, and the statistics that it was normalised by.
 #[derive(Debug)]
@@ -323,11 +323,6 @@ impl<T: Convolve> Pass<T> {
         };
         Ok((line.to_dtype(DType::F32)?, before))
     }
-}
-
-/// What the graph gets for a result that passes beside it.
-fn token() -> (CpuStorage, Shape) {
-    output(vec![0.0_f32], 1)
 }
 
 /// The first node.

@@ -129,6 +129,11 @@ impl FeatureMap {
     }
 }
 
+/// What the graph gets for a result that passes beside it.
+pub(super) fn token() -> (CpuStorage, Shape) {
+    output(vec![0.0_f32], 1)
+}
+
 /// Numbers a thread takes at a time.
 const CHUNK: usize = 1 << 14;
 

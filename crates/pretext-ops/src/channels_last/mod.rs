@@ -5,7 +5,9 @@
 //! `[N, C, H, W]`, which are the definition that these are tested against.
 
 mod activation;
+mod concat;
 mod conv2d;
+mod conv_bias;
 mod conv_norm;
 mod element;
 mod feature_map;
@@ -17,6 +19,8 @@ mod tile;
 use candle_core::{Result, Tensor, bail};
 
 pub use self::activation::Activation;
+pub use self::concat::concat;
+pub use self::conv_bias::conv_bias;
 pub use self::conv_norm::{ConvNormOutput, conv_norm, conv_norm_eval};
 pub use self::conv2d::{WINOGRAD_VARIABLE, conv2d};
 pub use self::feature_map::FeatureMap;

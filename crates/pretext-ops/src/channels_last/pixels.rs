@@ -1,24 +1,33 @@
 //! Operators that make each output pixel of a few input pixels, all channels alike: pooling, blurs,
 //! up-sampling, pixel shuffle. The plain operators say which pixels, and with what weights.
 
+use std::sync::{Arc, OnceLock};
+
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
+use super::feature_map::{FeatureMap, Gradient, token};
 use super::nhwc;
 use crate::AvgPool;
 use crate::blur_pool::{Blur, blur_pool_of, replicate_blur_of};
+use crate::buffer::unwritten;
 use crate::isa::Isa;
 use crate::pool::{Average, Max, Mean, Windows};
 use crate::stored::Stored;
 use crate::upsample::{self, Nearest};
-use crate::values::{Float, by_stored, check_pictures, elements, output, slice, with2};
+use crate::values::{Float, by_stored, check_pictures, elements, with1, with2};
 
 /// The largest value of each window: [`crate::max_pool2d`] on `[N, H, W, C]`.
 ///
 /// # Errors
 /// As for [`crate::max_pool2d`].
-pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
+pub fn max_pool2d(
+    x: &FeatureMap,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+) -> Result<FeatureMap> {
     let size = input("max_pool2d", x)?;
     let windows = Windows::new("max_pool2d", size, kernel, stride, padding, false)?;
     apply(x, windows.size(size), MaxPool(Max(windows)))
@@ -29,12 +38,12 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> R
 /// # Errors
 /// As for [`crate::avg_pool2d`].
 pub fn avg_pool2d(
-    x: &Tensor,
+    x: &FeatureMap,
     kernel: usize,
     stride: usize,
     padding: usize,
     options: AvgPool,
-) -> Result<Tensor> {
+) -> Result<FeatureMap> {
     let size = input("avg_pool2d", x)?;
     let windows = Windows::new("avg_pool2d", size, kernel, stride, padding, options.ceil_mode)?;
     apply(x, windows.size(size), Linear(Average { windows, options }))
@@ -44,19 +53,19 @@ pub fn avg_pool2d(
 ///
 /// # Errors
 /// As for [`crate::global_avg_pool2d`].
-pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
+pub fn global_avg_pool2d(x: &FeatureMap) -> Result<Tensor> {
     let (h, w) = input("global_avg_pool2d", x)?;
     if h * w == 0 {
-        bail!("global_avg_pool2d: the planes of {:?} are empty", x.shape())
+        bail!("global_avg_pool2d: the planes of {:?} are empty", x.values().shape())
     }
-    apply(x, (1, 1), Linear(Mean))?.flatten(1, 3)
+    apply(x, (1, 1), Linear(Mean))?.tensor()?.flatten(1, 3)
 }
 
 /// Blurs and keeps every `stride`th pixel: [`crate::blur_pool2d`] on `[N, H, W, C]`.
 ///
 /// # Errors
 /// As for [`crate::blur_pool2d`].
-pub fn blur_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
+pub fn blur_pool2d(x: &FeatureMap, kernel: usize, stride: usize) -> Result<FeatureMap> {
     let size = input("blur_pool2d", x)?;
     let blur = blur_pool_of(size, kernel, stride)?;
     apply(x, blur.output(size), Linear(blur))
@@ -66,7 +75,7 @@ pub fn blur_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// As for [`crate::replicate_blur2d`].
-pub fn replicate_blur2d(x: &Tensor) -> Result<Tensor> {
+pub fn replicate_blur2d(x: &FeatureMap) -> Result<FeatureMap> {
     let size = input("replicate_blur2d", x)?;
     let blur: Blur = replicate_blur_of(size)?;
     apply(x, size, Linear(blur))
@@ -76,7 +85,7 @@ pub fn replicate_blur2d(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// As for [`crate::upsample_nearest2d`].
-pub fn upsample_nearest2d(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+pub fn upsample_nearest2d(x: &FeatureMap, height: usize, width: usize) -> Result<FeatureMap> {
     upsample::check_sizes("upsample_nearest2d", input("upsample_nearest2d", x)?, height, width)?;
     apply(x, (height, width), Linear(Nearest { height, width }))
 }
@@ -85,20 +94,23 @@ pub fn upsample_nearest2d(x: &Tensor, height: usize, width: usize) -> Result<Ten
 ///
 /// # Errors
 /// As for [`crate::pixel_shuffle()`].
-pub fn pixel_shuffle(x: &Tensor, factor: usize) -> Result<Tensor> {
+pub fn pixel_shuffle(x: &FeatureMap, factor: usize) -> Result<FeatureMap> {
     let (h, w) = input("pixel_shuffle", x)?;
-    let channels = x.dim(3)?;
+    let channels = x.values().dim(3)?;
     let area = factor.checked_mul(factor).filter(|&area| area > 0 && channels % area == 0);
     if area.is_none() {
-        bail!("pixel_shuffle: the channels of {:?} are no multiple of {factor} squared", x.shape())
+        bail!(
+            "pixel_shuffle: the channels of {:?} are no multiple of {factor} squared",
+            x.values().shape()
+        )
     }
     apply(x, (h * factor, w * factor), Shuffle { factor })
 }
 
 /// Height and width of an operator's input.
-fn input(op: &str, x: &Tensor) -> Result<(usize, usize)> {
-    check_pictures(op, &[x])?;
-    let (_, h, w, _) = nhwc(op, x)?;
+fn input(op: &str, x: &FeatureMap) -> Result<(usize, usize)> {
+    check_pictures(op, &[x.values()])?;
+    let (_, h, w, _) = nhwc(op, x.values())?;
     Ok((h, w))
 }
 
@@ -120,59 +132,76 @@ struct Sizes {
     channels: usize,
 }
 
-struct Op<P> {
+/// One application to one batch.
+struct Pass<P> {
     picture: P,
     output: (usize, usize),
+    x: FeatureMap,
+    /// `[N, H', W', C']`.
+    y: OnceLock<Tensor>,
+    gradient: Gradient,
 }
 
-fn apply<P: Picture>(x: &Tensor, output: (usize, usize), picture: P) -> Result<Tensor> {
-    let (n, _, _, c) = nhwc(P::NAME, x)?;
+fn apply<P: Picture>(x: &FeatureMap, output: (usize, usize), picture: P) -> Result<FeatureMap> {
+    let (n, _, _, c) = nhwc(P::NAME, x.values())?;
     elements(P::NAME, &[n, output.0, output.1, picture.channels(c)])?;
-    x.contiguous()?.apply_op1(Op { picture, output })
+    let (x, y, gradient) = (x.contiguous()?, OnceLock::new(), Gradient::default());
+    let pass = Arc::new(Pass { picture, output, x, y, gradient });
+    let token = pass.x.argument().apply_op1(Node(pass.clone()))?;
+    let Some(y) = pass.y.get() else { bail!("{}: there is no result", P::NAME) };
+    Ok(FeatureMap::beside(y.clone(), token, pass.gradient.clone()))
 }
 
-impl<P: Picture> CustomOp1 for Op<P> {
+struct Node<P>(Arc<Pass<P>>);
+
+impl<P: Picture> CustomOp1 for Node<P> {
     fn name(&self) -> &'static str {
         P::NAME
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        use candle_core::backend::BackendStorage as _;
-        by_stored!(P::NAME, x.dtype(), forward(self, x, layout))
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = by_stored!(P::NAME, self.0.x.dtype(), forward(&self.0))?;
+        if self.0.y.set(y).is_err() {
+            bail!("{}: a node was run twice", P::NAME)
+        }
+        Ok(token())
     }
 
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        by_stored!(P::NAME, x.dtype(), backward(self, x, dy)).map(Some)
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        let dy = self.0.gradient.take()?;
+        let dx = by_stored!(P::NAME, self.0.x.dtype(), backward(&self.0, &dy))?;
+        self.0.x.hand_over(dx).map(Some)
     }
 }
 
-fn forward<T: Stored>(
-    op: &Op<impl Picture>,
-    x: &CpuStorage,
-    layout: &Layout,
-) -> Result<(CpuStorage, Shape)> {
-    let (n, h, w, channels) = layout.shape().dims4()?;
+fn forward<T: Stored>(op: &Pass<impl Picture>) -> Result<Tensor> {
+    let (n, h, w, channels) = op.x.dims4()?;
     let sizes = Sizes { input: (h, w), output: op.output, channels };
-    let x = slice::<T>(x, layout)?;
     let out = op.picture.channels(channels);
     let size = op.output.0 * op.output.1 * out;
-    let mut y = vec![T::zero(); n * size];
-    if !x.is_empty() && size > 0 {
-        let pictures = y.par_chunks_mut(size).zip(x.par_chunks(x.len() / n));
-        pictures.for_each_init(Default::default, |(wide, sums), (y, x)| {
-            Isa::current().run_plain(
-                #[inline(always)]
-                || {
-                    let x = T::wide(x, wide);
-                    T::sum_up(y, sums, |y| op.picture.forward(&sizes, x, y));
-                },
-            );
-        });
-    }
-    Ok(output(y, (n, op.output.0, op.output.1, out)))
+    let y = with1::<T, _>(op.x.values(), |x| {
+        // SAFETY: each picture is written in full; without numbers to make them of there are none.
+        let mut y =
+            if x.is_empty() { vec![T::zero(); n * size] } else { unsafe { unwritten(n * size) } };
+        if !x.is_empty() && size > 0 {
+            let pictures = y.par_chunks_mut(size).zip(x.par_chunks(x.len() / n));
+            pictures.for_each_init(Default::default, |(wide, sums), (y, x)| {
+                Isa::current().run_plain(
+                    #[inline(always)]
+                    || {
+                        let x = T::wide(x, wide);
+                        T::sum_up(y, sums, |y| op.picture.forward(&sizes, x, y));
+                    },
+                );
+            });
+        }
+        y
+    })?;
+    Tensor::from_vec(y, (n, op.output.0, op.output.1, out), op.x.values().device())
 }
 
-fn backward<T: Stored>(op: &Op<impl Picture>, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+fn backward<T: Stored>(op: &Pass<impl Picture>, dy: &Tensor) -> Result<Tensor> {
+    let x = op.x.values();
     let (n, h, w, channels) = x.dims4()?;
     let sizes = Sizes { input: (h, w), output: op.output, channels };
     let dx = with2::<T, _>(x, dy, |x, dy| {
