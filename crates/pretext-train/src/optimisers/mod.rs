@@ -1,9 +1,13 @@
 //! Optimisers: one pass over each parameter, in place, with the state beside it.
 //!
-//! The three rules are pure functions on slices, in files of their own; this file walks the
-//! parameters. Weight decay is decoupled and spares norms and biases, as fastai's does.
+//! The rules are pure functions on slices, in files of their own; this file walks the parameters,
+//! and threads share pieces of them. Weight decay is decoupled (but for LARS, which decays by the
+//! gradient) and spares norms and biases, as fastai's does.
 
 mod adamw;
+mod lamb;
+mod lars;
+mod piece;
 mod ranger;
 mod sgd;
 
@@ -11,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Storage, Tensor, bail};
 use pretext_models::{Kind, Parameters};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde::{Deserialize, Serialize};
@@ -47,6 +51,24 @@ pub enum Rule {
         /// How far the slow weights move towards the fast ones, `0..=1`.
         pull: f64,
     },
+    /// For large batches: each weight's step has a share of its own norm (You, Gitman and Ginsburg,
+    /// 2017), as SimCLR, BYOL and Barlow Twins use it. Norms and biases step as by SGD.
+    Lars {
+        /// The share of the last step that goes on, `0..1`.
+        momentum: f64,
+        /// The share of a weight's norm that its step has at a learning rate of 1.
+        trust: f64,
+    },
+    /// For large batches: Adam's step at the norm of the weight (You et al., 2020), as fastai's
+    /// `Lamb`.
+    Lamb {
+        /// Decay of the gradient's average, `0..1`.
+        beta1: f64,
+        /// Decay of the squared gradient's average, `0..1`.
+        beta2: f64,
+        /// Added to the denominator.
+        eps: f64,
+    },
 }
 
 /// Every optimiser by its name on the command line, with the published constants.
@@ -57,6 +79,8 @@ pub const ALL: &[(&str, Rule)] = &[
     ),
     ("adamw", Rule::Adamw { beta1: 0.9, beta2: 0.999, eps: 1e-8 }),
     ("sgd", Rule::Sgd { momentum: 0.9 }),
+    ("lars", Rule::Lars { momentum: 0.9, trust: 1e-3 }),
+    ("lamb", Rule::Lamb { beta1: 0.9, beta2: 0.99, eps: 1e-5 }),
 ];
 
 /// An optimiser at work on the parameters of one network.
@@ -148,15 +172,16 @@ impl Optimiser {
             let Some(&rate) = rates.get(slot.group) else {
                 bail!("{}: no learning rate for layer group {}", slot.name, slot.group)
             };
-            let decay = if slot.decays { rate * self.weight_decay } else { 0.0 };
-            let update = Update {
-                rule: self.rule,
+            let decay = if slot.decays { self.weight_decay } else { 0.0 };
+            let common = Common {
                 rate,
-                keep: (1.0 - decay) as f32,
+                keep: (1.0 - rate * decay) as f32,
+                decay,
+                decays: slot.decays,
                 scale: scale as f32,
                 step: self.step,
-                state: &slot.state,
             };
+            let update = Update { rule: self.rule, common, state: &slot.state };
             slot.var.inplace_op2(&gradient.contiguous()?, &update)
         })
     }
@@ -166,8 +191,15 @@ impl Optimiser {
         let mut sum = 0.0;
         for slot in &self.slots {
             if let Some(gradient) = gradients.get(slot.var.as_tensor()) {
-                let values = gradient.flatten_all()?.to_vec1::<f32>()?;
-                sum += values.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+                let gradient = gradient.contiguous()?;
+                let (storage, layout) = gradient.storage_and_layout();
+                let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
+                    (&*storage, layout.contiguous_offsets())
+                else {
+                    bail!("{}: the gradient must be f32 on the CPU", slot.name)
+                };
+                let squares = values[start..end].iter().map(|&g| f64::from(g) * f64::from(g));
+                sum += squares.sum::<f64>();
             }
         }
         Ok(sum.sqrt())
@@ -226,15 +258,25 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// What all rules know of one step of one parameter.
+struct Common {
+    rate: f64,
+    /// What decoupled weight decay leaves of a weight.
+    keep: f32,
+    /// The weight decay; 0 for norms and biases.
+    decay: f64,
+    /// Whether it is neither a norm nor a bias.
+    decays: bool,
+    /// What clipping leaves of a gradient.
+    scale: f32,
+    /// Counted from 1.
+    step: u64,
+}
+
 /// One step of one parameter.
 struct Update<'a> {
     rule: Rule,
-    rate: f64,
-    /// What weight decay leaves of a weight.
-    keep: f32,
-    /// What clipping leaves of a gradient.
-    scale: f32,
-    step: u64,
+    common: Common,
     state: &'a Mutex<State>,
 }
 
@@ -264,25 +306,32 @@ impl InplaceOp2 for Update<'_> {
 
 impl Update<'_> {
     fn apply(&self, weights: &mut [f32], gradient: &[f32]) {
-        let state = &mut *lock(self.state);
-        let (keep, scale, step) = (self.keep, self.scale, self.step);
-        let gradient = gradient.iter().map(|g| g * scale);
+        let (state, common) = (&mut *lock(self.state), &self.common);
+        state.first.resize(weights.len(), 0.0);
+        if !matches!(self.rule, Rule::Sgd { .. } | Rule::Lars { .. }) {
+            state.second.resize(weights.len(), 0.0);
+        }
+        if matches!(self.rule, Rule::Ranger { .. }) && state.slow.is_empty() {
+            // The slow weights start at the weights before the first step.
+            state.slow = weights.to_vec();
+        }
+        let pieces = &mut piece::pieces(weights, gradient, state)[..];
         match self.rule {
             Rule::Sgd { momentum } => {
-                sgd::step(weights, gradient, state, self.rate, keep, momentum);
+                piece::each(pieces, |piece| sgd::step(piece, common, momentum));
             }
             Rule::Adamw { beta1, beta2, eps } => {
-                let adam = adamw::Adam { rate: self.rate, keep, step, beta1, beta2, eps };
-                adamw::step(weights, gradient, state, &adam);
+                let adam = adamw::Adam { beta1, beta2, eps };
+                piece::each(pieces, |piece| adamw::step(piece, common, &adam));
             }
             Rule::Ranger { momentum, squared_momentum, eps, every, pull } => {
-                let radam =
-                    ranger::Radam { rate: self.rate, keep, step, momentum, squared_momentum, eps };
-                ranger::look_back(weights, state);
-                ranger::step(weights, gradient, state, &radam);
-                if step.is_multiple_of(every) {
-                    ranger::look_ahead(weights, state, pull as f32);
-                }
+                let pull = common.step.is_multiple_of(every).then_some(pull);
+                let radam = ranger::Radam { momentum, squared_momentum, eps, pull };
+                piece::each(pieces, |piece| ranger::step(piece, common, &radam));
+            }
+            Rule::Lars { momentum, trust } => lars::step(pieces, common, momentum, trust),
+            Rule::Lamb { beta1, beta2, eps } => {
+                lamb::step(pieces, common, &adamw::Adam { beta1, beta2, eps });
             }
         }
     }

@@ -3,15 +3,16 @@
 //! RAdam: Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond" (2020).
 //! Lookahead: Zhang et al., "Lookahead Optimizer: k steps forward, 1 step back" (2019).
 
-use super::State;
+use super::Common;
+use super::piece::Piece;
 
 pub(super) struct Radam {
-    pub(super) rate: f64,
-    pub(super) keep: f32,
-    pub(super) step: u64,
     pub(super) momentum: f64,
     pub(super) squared_momentum: f64,
     pub(super) eps: f64,
+    /// How far the slow weights move towards the fast ones at the end of this step, which then
+    /// restart from there; `None` if they do not.
+    pub(super) pull: Option<f64>,
 }
 
 /// What the variance's uncertainty leaves of an adaptive step, or `None` while too few steps were
@@ -24,54 +25,55 @@ fn rectification(step: f64, squared_momentum: f64) -> Option<f64> {
         .then(|| (((r - 4.0) * (r - 2.0) * limit) / ((limit - 4.0) * (limit - 2.0) * r)).sqrt())
 }
 
-/// One RAdam step: adaptive where the variance is known, plain momentum before.
-pub(super) fn step(
-    weights: &mut [f32],
-    gradient: impl Iterator<Item = f32>,
-    state: &mut State,
+/// One RAdam step: adaptive where the variance is known, plain momentum before. Piece by piece.
+pub(super) fn step(piece: &mut Piece<'_>, common: &Common, radam: &Radam) {
+    match radam.pull {
+        None => fast_step(piece, common, radam, |_, _| {}),
+        Some(pull) => {
+            let pull = pull as f32;
+            fast_step(piece, common, radam, |w, slow| {
+                *slow += pull * (*w - *slow);
+                *w = *slow;
+            });
+        }
+    }
+}
+
+/// `then` gets each stepped weight and its slow one.
+fn fast_step(
+    piece: &mut Piece<'_>,
+    common: &Common,
     radam: &Radam,
+    then: impl Fn(&mut f32, &mut f32),
 ) {
-    state.first.resize(weights.len(), 0.0);
-    state.second.resize(weights.len(), 0.0);
-    let steps = radam.step as f64;
-    let pace = radam.rate / (1.0 - radam.momentum.powf(steps));
+    let steps = common.step as f64;
+    let pace = common.rate / (1.0 - radam.momentum.powf(steps));
     let (beta1, beta2) = (radam.momentum as f32, radam.squared_momentum as f32);
-    let averages = state.first.iter_mut().zip(&mut state.second);
-    let gradients = weights.iter_mut().zip(gradient).zip(averages);
+    let averages = piece.first.iter_mut().zip(&mut *piece.second).zip(&mut *piece.slow);
+    let numbers = piece.weights.iter_mut().zip(piece.gradient).zip(averages);
     match rectification(steps, radam.squared_momentum) {
         Some(rectification) => {
             let pace = (pace * rectification) as f32;
             let root = (1.0 - radam.squared_momentum.powf(steps)).sqrt().recip() as f32;
             let eps = radam.eps as f32;
-            for ((w, g), (first, second)) in gradients {
+            for ((w, g), ((first, second), slow)) in numbers {
+                let g = g * common.scale;
                 *first = beta1 * *first + (1.0 - beta1) * g;
                 *second = beta2 * *second + (1.0 - beta2) * g * g;
-                *w = *w * radam.keep - pace * *first / (second.sqrt() * root + eps);
+                *w = *w * common.keep - pace * *first / (second.sqrt() * root + eps);
+                then(w, slow);
             }
         }
         None => {
             let pace = pace as f32;
-            for ((w, g), (first, second)) in gradients {
+            for ((w, g), ((first, second), slow)) in numbers {
+                let g = g * common.scale;
                 *first = beta1 * *first + (1.0 - beta1) * g;
                 *second = beta2 * *second + (1.0 - beta2) * g * g;
-                *w = *w * radam.keep - pace * *first;
+                *w = *w * common.keep - pace * *first;
+                then(w, slow);
             }
         }
-    }
-}
-
-/// Remembers where the slow weights start: at the weights before the first step.
-pub(super) fn look_back(weights: &[f32], state: &mut State) {
-    if state.slow.is_empty() {
-        state.slow = weights.to_vec();
-    }
-}
-
-/// Moves the slow weights towards the fast ones and restarts the fast ones from there.
-pub(super) fn look_ahead(weights: &mut [f32], state: &mut State, pull: f32) {
-    for (w, slow) in weights.iter_mut().zip(&mut state.slow) {
-        *slow += pull * (*w - *slow);
-        *w = *slow;
     }
 }
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from fastai.optimizer import ranger
+from fastai.optimizer import Lamb, ranger
 
 STEPS = 14
 
@@ -44,6 +44,31 @@ def fastai_ranger():
     return run(opt.step, (weight, bias))
 
 
+def fastai_lamb():
+    weight, bias = start()
+    opt = Lamb([[weight, bias]], lr=8e-3, mom=0.9, sqr_mom=0.99, eps=1e-5, wd=1e-2)
+    opt.state[bias] = {"do_wd": False}
+    return run(opt.step, (weight, bias))
+
+
+def lars():
+    """You et al. (2017) with the exclusions of SimCLR, as its PyTorch implementations have it."""
+    weight, bias = start()
+    velocities = [torch.zeros_like(weight), torch.zeros_like(bias)]
+
+    def step():
+        with torch.no_grad():
+            for p, v in zip((weight, bias), velocities):
+                u = p.grad
+                if p is weight:
+                    u = u + 1e-2 * p
+                    u = u * (1e-3 * p.norm() / u.norm())
+                v.mul_(0.9).add_(u)
+                p.sub_(8e-3 * v)
+
+    return run(step, (weight, bias))
+
+
 def torch_optimiser(make):
     weight, bias = start()
     groups = [{"params": [weight], "weight_decay": 1e-2}, {"params": [bias], "weight_decay": 0.0}]
@@ -67,6 +92,8 @@ traces = {
     "ranger": fastai_ranger(),
     "adamw": torch_optimiser(partial(torch.optim.AdamW, lr=8e-3)),
     "sgd": sgd_with_decoupled_decay(),
+    "lars": lars(),
+    "lamb": fastai_lamb(),
 }
 path = Path(__file__).parent / "optimisers.json"
 path.write_text(json.dumps(traces, separators=(",", ":")) + "\n")
