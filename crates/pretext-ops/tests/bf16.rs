@@ -152,10 +152,12 @@ fn convolution_and_normalisation() {
     }
 }
 
+type Operator = fn(&Tensor) -> Result<Tensor>;
+
 #[test]
 fn pixels() {
     const WHOLE: AvgPool = AvgPool { ceil_mode: true, count_include_pad: true };
-    let operators: &[(&str, fn(&Tensor) -> Result<Tensor>)] = &[
+    let operators: &[(&str, Operator)] = &[
         ("max", |x| fast::max_pool2d(&x.into(), 3, 2, 1)?.tensor()),
         ("avg", |x| fast::avg_pool2d(&x.into(), 2, 2, 0, WHOLE)?.tensor()),
         ("mean", |x| fast::global_avg_pool2d(&x.into())),

@@ -104,8 +104,8 @@ impl Machine {
 pub(super) fn section(rows: &[Row], setting: &str, rounds: usize, machine: &Machine) -> String {
     let mut text = format!(
         "## Training and evaluation of whole networks\n\n\
-         Milliseconds a step, {setting}: medians of {rounds} steps, all processes taking steps in \
-         turn (`cargo xtask bench train --against pytorch`). PyTorch is channels-last, with \
+         Milliseconds a step, {setting}: medians of {rounds} steps, all processes taking turns of a \
+         few steps (`cargo xtask bench train --against pytorch`). PyTorch is channels-last, with \
          autocast for bf16; the ratio is its better one over ours, so that more than 1 is faster \
          than PyTorch. In brackets: fastest and slowest step.\n\n"
     );

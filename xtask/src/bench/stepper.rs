@@ -81,8 +81,12 @@ impl Drop for Stepper {
     }
 }
 
-/// Seconds of `rounds` steps of each process, taken in turn so that whatever else the machine does
-/// meets them all alike; `warm_up` steps of each come before.
+/// Measured steps of a turn. One more comes before them, after which memory and caches are as they
+/// are in the middle of a training.
+pub(super) const MEASURED: usize = 2;
+
+/// Seconds of each process's measured steps: `rounds` turns each, one process after the other, so
+/// that whatever else the machine does meets them all alike; `warm_up` steps of each come before.
 pub(super) fn interleave(
     steppers: &mut [&mut Stepper],
     work: Work,
@@ -92,10 +96,10 @@ pub(super) fn interleave(
         stepper.set(work)?;
         stepper.steps(warm_up)?;
     }
-    let mut seconds = vec![Vec::with_capacity(rounds); steppers.len()];
+    let mut seconds = vec![Vec::with_capacity(rounds * MEASURED); steppers.len()];
     for _ in 0..rounds {
         for (stepper, seconds) in steppers.iter_mut().zip(&mut seconds) {
-            seconds.extend(stepper.steps(1)?);
+            seconds.extend(stepper.steps(1 + MEASURED)?.split_off(1));
         }
     }
     Ok(seconds)
@@ -119,7 +123,7 @@ mod tests {
     fn steps_in_turn() {
         let (mut a, mut b) = (fake("0.5"), fake("2"));
         let seconds = interleave(&mut [&mut a, &mut b], Work::Train, (2, 3)).unwrap();
-        assert_eq!(seconds, [vec![0.5; 3], vec![2.0; 3]]);
+        assert_eq!(seconds, [vec![0.5; 3 * MEASURED], vec![2.0; 3 * MEASURED]]);
         assert_eq!(a.peak().unwrap(), 7);
     }
 

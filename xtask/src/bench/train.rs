@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::peer::Peer;
 use super::report::{self, Row, Times};
-use super::stepper::{Stepper, Work, interleave};
+use super::stepper::{MEASURED, Stepper, Work, interleave};
 
 /// The networks, as both sides know them, and their names in the report.
 const NETWORKS: &[(&str, &str)] = &[
@@ -48,8 +48,8 @@ pub(crate) struct Args {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Measured steps of each
-    #[arg(long, value_name = "N", default_value_t = 9)]
+    /// Turns of each process, of three steps, the last two of which are measured
+    #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
     /// Leave out torch.compile, which takes minutes a network
     #[arg(long)]
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let versions = peer.as_ref().map(Peer::versions).transpose()?;
     let machine = report::Machine::this(&ours, threads, versions)?;
     let setting = format!("batches of {} at {} px", args.batch, args.size);
-    let section = report::section(&rows, &setting, args.rounds, &machine);
+    let section = report::section(&rows, &setting, args.rounds * MEASURED, &machine);
     let out = crate::root().join(&args.out);
     let before = std::fs::read_to_string(&out).unwrap_or_default();
     crate::write_whole(&out, report::replaced(&before, "train", &section).as_bytes())?;

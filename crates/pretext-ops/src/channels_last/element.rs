@@ -37,8 +37,8 @@ pub(crate) trait Element: Stored<Wide = f32> {
     /// Runs a kernel of products; it is told whether it may use the instruction for pairs.
     fn run<K: pulp::WithSimd>(isa: Isa, kernel: impl FnOnce(bool) -> K) -> K::Output;
 
-    /// `tile[i] += sum over k of left[i][k step] panel[k]`, counted in groups; `pairs` as [`run`]
-    /// told.
+    /// `tile[i] += sum over k of left[i][k step] panel[k]`, counted in groups, where `left` comes
+    /// with its `step`; `pairs` as [`run`] told.
     ///
     /// [`run`]: Self::run
     ///
@@ -48,8 +48,7 @@ pub(crate) trait Element: Stored<Wide = f32> {
         simd: S,
         pairs: bool,
         depth: usize,
-        left: [*const Self::Group; M],
-        step: usize,
+        left: ([*const Self::Group; M], usize),
         panel: *const Self::Group,
         stride: usize,
         tile: Tile<S, M, V>,
@@ -149,8 +148,7 @@ impl Element for f32 {
         simd: S,
         _: bool,
         depth: usize,
-        left: [*const Self; M],
-        step: usize,
+        (left, step): ([*const Self; M], usize),
         panel: *const Self,
         stride: usize,
         tile: Tile<S, M, V>,
@@ -239,8 +237,7 @@ impl Element for bf16 {
         simd: S,
         pairs: bool,
         depth: usize,
-        left: [*const Pair; M],
-        step: usize,
+        (left, step): ([*const Pair; M], usize),
         panel: *const Pair,
         stride: usize,
         mut tile: Tile<S, M, V>,
@@ -278,7 +275,7 @@ impl Element for bf16 {
         let left = array::from_fn(|i| rows.joined[offset + i..].as_ptr());
         let (count, depth) = (rows.joined.len() / rows.depth, rows.depth);
         // SAFETY: the caller vouches for the panel, and the joined rows are `depth` apart.
-        unsafe { Self::multiply(simd, pairs, count, left, depth, panel, stride, tile) }
+        unsafe { Self::multiply(simd, pairs, count, (left, depth), panel, stride, tile) }
     }
 }
 

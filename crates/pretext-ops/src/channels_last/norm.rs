@@ -112,10 +112,8 @@ pub(super) fn arguments(x: &Tensor, channels: &[&Tensor], then: Then<'_>) -> Res
             bail!("batch_norm: the input is {:?}, a parameter {:?}", x.shape(), tensor.shape())
         }
     }
-    if let Some(residual) = then.residual {
-        if residual.shape() != x.shape() {
-            bail!("batch_norm: the input is {:?}, the residual {:?}", x.shape(), residual.shape())
-        }
+    if let Some(residual) = then.residual.filter(|residual| residual.shape() != x.shape()) {
+        bail!("batch_norm: the input is {:?}, the residual {:?}", x.shape(), residual.shape())
     }
     Ok(c)
 }
@@ -131,6 +129,9 @@ fn chunk(channels: usize) -> usize {
     (CHUNK / channels.max(1)).max(FEWEST_PIXELS) * channels
 }
 
+/// A number for each channel.
+type Columns<T> = Vec<<T as Stored>::Wide>;
+
 fn statistics_of<T: Stored>(x: &Tensor, channels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     with1::<T, _>(x, |x| statistics(x, channels))
 }
@@ -141,7 +142,7 @@ fn statistics_of<T: Stored>(x: &Tensor, channels: usize) -> Result<(Vec<f64>, Ve
 /// (Chan et al., "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
 /// 1979): exact as two passes, read from memory once.
 pub(super) fn statistics<T: Stored>(x: &[T], channels: usize) -> (Vec<f64>, Vec<f64>) {
-    let parts: Vec<(Vec<T::Wide>, Vec<T::Wide>, usize)> = x
+    let parts: Vec<(Columns<T>, Columns<T>, usize)> = x
         .par_chunks(chunk(channels))
         .map(|x| {
             let count = x.len() / channels;
@@ -486,7 +487,7 @@ impl<T: Stored> Gradient<'_, T> {
             (db, dw)
         };
         let chunks = x.par_chunks(size).enumerate();
-        let parts: Vec<(Vec<T::Wide>, Vec<T::Wide>)> = match before {
+        let parts: Vec<(Columns<T>, Columns<T>)> = match before {
             Some(before) => chunks
                 .zip(before.par_chunks_mut(size))
                 .map_init(Vec::new, |g, ((i, x), before)| part(g, i, x, Some(before)))

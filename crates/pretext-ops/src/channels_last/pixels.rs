@@ -180,10 +180,12 @@ fn forward<T: Stored>(op: &Pass<impl Picture>) -> Result<Tensor> {
     let out = op.picture.channels(channels);
     let size = op.output.0 * op.output.1 * out;
     let y = with1::<T, _>(op.x.values(), |x| {
-        // SAFETY: each picture is written in full; without numbers to make them of there are none.
-        let mut y =
-            if x.is_empty() { vec![T::zero(); n * size] } else { unsafe { unwritten(n * size) } };
-        if !x.is_empty() && size > 0 {
+        if x.is_empty() {
+            return vec![T::zero(); n * size];
+        }
+        // SAFETY: each picture is written in full.
+        let mut y = unsafe { unwritten(n * size) };
+        if size > 0 {
             let pictures = y.par_chunks_mut(size).zip(x.par_chunks(x.len() / n));
             pictures.for_each_init(Default::default, |(wide, sums), (y, x)| {
                 Isa::current().run_plain(

@@ -444,7 +444,7 @@ impl<T: Element> Product<'_, T> {
             let left = std::array::from_fn(|i| starts[i].cast());
             // SAFETY: each start has `depth` groups behind it, of the input or of the row of zeros,
             // and the panel has `depth` rows of `width` groups, at least V vectors.
-            sums = unsafe { T::multiply(simd, self.pairs, depth, left, 1, panel, *width, sums) };
+            sums = unsafe { T::multiply(simd, self.pairs, depth, (left, 1), panel, *width, sums) };
         }
         for (row, &to) in sums.iter().zip(&self.to[at..][..M]) {
             // SAFETY: no other job has this pixel and this panel.
