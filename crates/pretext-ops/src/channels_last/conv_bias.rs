@@ -11,7 +11,9 @@ use candle_core::{
 
 use super::conv2d::{self, Convolve, Epilogue, by_element, conv2d};
 use super::feature_map::{FeatureMap, Gradient, token};
-use super::norm::{Then, before_relu, column_sums};
+use super::norm::Then;
+use super::norm_gradient::before_relu;
+use super::statistics::column_sums;
 use super::{Activation, nhwc};
 use crate::conv2d::Geometry;
 use crate::isa::Isa;
@@ -106,7 +108,7 @@ impl Pass {
         let g = &self.geometry;
         let bias = with1::<f32, _>(&self.bias, <[f32]>::to_vec)?;
         let run = |residual: Option<&[T]>| {
-            let epilogue = Epilogue { bias: Some(&bias), residual, relu: self.relu };
+            let epilogue = Epilogue { scale: None, bias: Some(&bias), residual, relu: self.relu };
             with1::<f32, _>(&self.weight, |weight| {
                 with1::<T, _>(self.x.values(), |x| {
                     conv2d::forward(Isa::current(), g, x, weight, epilogue)

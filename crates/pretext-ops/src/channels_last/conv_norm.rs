@@ -2,8 +2,8 @@
 //!
 //! [`conv2d()`] followed by [`batch_norm`](super::batch_norm) is the definition. In one, the sums
 //! between the two need no gradient tensor of their own (candle would clear one and add to it), the
-//! backward pass turns them into their gradient in place, and in evaluation the normalisation goes
-//! into the weights.
+//! backward pass turns them into their gradient in place, and in evaluation the normalisation is the
+//! convolution's epilogue.
 //!
 //! candle's operators take three tensors and this one needs four, so it is two nodes of the graph:
 //! the convolution, which hands on a token of one number, and the normalisation, which takes it and
@@ -15,7 +15,9 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 
 use super::conv2d::{self, Convolve, Epilogue, by_element, conv2d};
 use super::feature_map::{self, FeatureMap, token};
-use super::norm::{BatchNorm, Gradient, Then, normalise, statistics};
+use super::norm::{BatchNorm, Then, normalise};
+use super::norm_gradient::Gradient;
+use super::statistics::statistics;
 use super::{Activation, nhwc};
 use crate::activation::{Function as _, Mish};
 use crate::batch_norm::check_eps;
@@ -240,7 +242,7 @@ impl<T: Convolve> Pass<T> {
             (Statistics::Own(_), Some(sums)) => {
                 Ok(normalise(self.call.activation, sums, residual, &factor, &shift))
             }
-            _ => self.folded(&factor, &shift, residual),
+            _ => self.in_one(&factor, &shift, residual),
         };
         let y = match &self.residual {
             Some(residual) => with1::<T, _>(residual.values(), |residual| run(Some(residual)))?,
@@ -253,19 +255,15 @@ impl<T: Convolve> Pass<T> {
         Ok(token())
     }
 
-    /// A convolution by other weights, with a bias.
-    fn folded(&self, factor: &[f32], shift: &[f32], residual: Option<&[T]>) -> Result<Vec<T>> {
+    /// A convolution whose epilogue normalises.
+    fn in_one(&self, factor: &[f32], shift: &[f32], residual: Option<&[T]>) -> Result<Vec<T>> {
         let relu = self.call.activation == Activation::Relu;
-        let epilogue = Epilogue { bias: Some(shift), residual, relu };
-        let weight = with1::<f32, _>(&self.weight, <[f32]>::to_vec)?;
+        let epilogue = Epilogue { scale: Some(factor), bias: Some(shift), residual, relu };
         let mut y = with1::<T, _>(self.x.values(), |x| {
-            let mut weight = weight;
-            let window = (weight.len() / self.call.geometry.o.max(1)).max(1);
-            for (weight, factor) in weight.chunks_exact_mut(window).zip(factor) {
-                weight.iter_mut().for_each(|weight| *weight *= factor);
-            }
-            conv2d::forward(Isa::current(), &self.call.geometry, x, &weight, epilogue)
-        })?;
+            with1::<f32, _>(&self.weight, |weight| {
+                conv2d::forward(Isa::current(), &self.call.geometry, x, weight, epilogue)
+            })
+        })??;
         if self.call.activation == Activation::Mish {
             y.iter_mut().for_each(|y| *y = T::narrow(Mish.value(y.widen())));
         }
@@ -340,7 +338,7 @@ impl<T: Convolve> CustomOp2 for Convolution<T> {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        // Evaluation convolves in the second node, by weights that know the normalisation.
+        // Evaluation convolves in the second node, which knows the normalisation.
         if let Statistics::Own(_) = self.0.call.statistics {
             let weight = slice(weight, weight_layout)?;
             let sums = with1(self.0.x.values(), |x| self.0.sums(x, weight))?;

@@ -12,8 +12,10 @@ mod conv_norm;
 mod element;
 mod feature_map;
 mod norm;
+mod norm_gradient;
 pub(crate) mod pixels;
 mod shared;
+mod statistics;
 mod tile;
 
 use candle_core::{Result, Tensor, bail};
@@ -24,12 +26,12 @@ pub use self::conv_bias::conv_bias;
 pub use self::conv_norm::{ConvNormOutput, conv_norm, conv_norm_eval};
 pub use self::conv2d::{WINOGRAD_VARIABLE, conv2d};
 pub use self::feature_map::FeatureMap;
-pub(crate) use self::norm::column_sums;
 pub use self::norm::{Then, batch_norm, batch_norm_eval};
 pub use self::pixels::{
     avg_pool2d, blur_pool2d, global_avg_pool2d, max_pool2d, pixel_shuffle, replicate_blur2d,
     upsample_nearest2d,
 };
+pub(crate) use self::statistics::column_sums;
 
 /// `[N, C, H, W]` to `[N, H, W, C]`.
 ///

@@ -6,6 +6,7 @@
 
 mod direct;
 mod panels;
+mod view;
 mod winograd;
 
 use std::sync::OnceLock;
@@ -63,6 +64,8 @@ pub fn conv2d(
 /// What happens to a sum before it is written.
 #[derive(Clone, Copy)]
 pub(super) struct Epilogue<'a, T> {
+    /// Factors of the columns, before anything is added.
+    pub(super) scale: Option<&'a [f32]>,
     /// For each column.
     pub(super) bias: Option<&'a [f32]>,
     /// For each number of the result.
@@ -72,7 +75,7 @@ pub(super) struct Epilogue<'a, T> {
 
 impl<T> Default for Epilogue<'_, T> {
     fn default() -> Self {
-        Self { bias: None, residual: None, relu: false }
+        Self { scale: None, bias: None, residual: None, relu: false }
     }
 }
 
@@ -209,7 +212,7 @@ fn run<T: Convolve>(
     bias: Option<Argument<'_>>,
 ) -> Result<(CpuStorage, Shape)> {
     let bias = bias.map(|(bias, layout)| slice::<f32>(bias, layout)).transpose()?;
-    let epilogue = Epilogue { bias, residual: None, relu: op.relu };
+    let epilogue = Epilogue { bias, relu: op.relu, ..Epilogue::default() };
     let (x, weight) = (slice::<T>(x.0, x.1)?, slice(weight.0, weight.1)?);
     let Geometry { n, o, out: (height, width), .. } = op.geometry;
     let y = forward(Isa::current(), &op.geometry, x, weight, epilogue);
@@ -232,7 +235,7 @@ fn gradients_of<T: Convolve>(
     y: &Tensor,
     dy: &Tensor,
 ) -> Result<Gradients> {
-    let dy = if op.relu { super::norm::before_relu::<T>(y, dy)? } else { dy.clone() };
+    let dy = if op.relu { super::norm_gradient::before_relu::<T>(y, dy)? } else { dy.clone() };
     let gradients = with1::<T, _>(&dy, |dy| {
         // The pictures themselves need no gradient, which saves a third of the first layer's work.
         let dx = x.track_op().then(|| input_gradient(&op.geometry, x, weight, dy, None));

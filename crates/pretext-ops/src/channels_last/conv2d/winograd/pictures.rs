@@ -1,0 +1,168 @@
+//! Transforms of pictures to points, and of points back to pictures.
+
+#![allow(clippy::needless_range_loop, reason = "the indices are those of the formulae")]
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::super::direct::store;
+use super::super::{Epilogue, Geometry};
+use super::matrices::{Known, Size, sandwich};
+use super::points::{Points, Tiles};
+use crate::channels_last::element::Element as _;
+use crate::channels_last::shared::Shared;
+use crate::channels_last::tile;
+
+/// Input tiles to points: `Bt d B`.
+pub(super) struct InputTransform<'a, P, const M: usize, const A: usize> {
+    pub(super) g: &'a Geometry,
+    pub(super) tiles: &'a Tiles,
+    pub(super) x: &'a [f32],
+    /// The block's first tile, and the tiles of the block to transform.
+    pub(super) first: usize,
+    pub(super) part: Range<usize>,
+    pub(super) points: &'a Points,
+    pub(super) out: Shared<'a, f32>,
+    pub(super) size: Known<P>,
+}
+
+impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for InputTransform<'_, P, M, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let g = self.g;
+        let zero = simd.splat_f32s(0.0);
+        for tile in self.part.clone() {
+            let (picture, row, column) = self.tiles.place(self.first + tile);
+            // Where each pixel of the tile begins, or nothing for padding.
+            let mut starts = [[None; A]; A];
+            for i in 0..A {
+                let y = (row * M + i).wrapping_sub(g.padding);
+                for j in 0..A {
+                    let x = (column * M + j).wrapping_sub(g.padding);
+                    if y < g.h && x < g.w {
+                        starts[i][j] = Some(((picture * g.h + y) * g.w + x) * g.c);
+                    }
+                }
+            }
+            for channel in (0..g.c).step_by(S::F32_LANES) {
+                let count = S::F32_LANES.min(g.c - channel);
+                let mut d = [[zero; A]; A];
+                for i in 0..A {
+                    for j in 0..A {
+                        if let Some(start) = starts[i][j] {
+                            d[i][j] = f32::load(simd, &self.x[start + channel..][..count]);
+                        }
+                    }
+                }
+                let points = sandwich::<S, A, A>(simd, |i, j| P::MATRICES.input[i][j], d);
+                scatter(simd, self.points, self.out, tile, channel, points.as_flattened());
+            }
+        }
+    }
+}
+
+/// Writes one tile's vector of channels of all points.
+#[inline(always)]
+fn scatter<S: Simd>(
+    simd: S,
+    points: &Points,
+    out: Shared<'_, f32>,
+    tile: usize,
+    channel: usize,
+    values: &[S::f32s],
+) {
+    let width = tile::width(S::F32_LANES);
+    let (mut at, step) = (points.at(0, channel / width, tile) + channel % width, points.step());
+    for value in values {
+        // SAFETY: no other job has this tile.
+        f32::save(simd, unsafe { out.part(at, S::F32_LANES) }, *value);
+        at += step;
+    }
+}
+
+/// The output's gradient to points: `A dy At`.
+pub(super) struct OutputGradientTransform<'a, P, const M: usize, const A: usize> {
+    pub(super) g: &'a Geometry,
+    pub(super) tiles: &'a Tiles,
+    pub(super) dy: &'a [f32],
+    pub(super) first: usize,
+    pub(super) part: Range<usize>,
+    pub(super) points: &'a Points,
+    pub(super) out: Shared<'a, f32>,
+    pub(super) size: Known<P>,
+}
+
+impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd
+    for OutputGradientTransform<'_, P, M, A>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let g = self.g;
+        let zero = simd.splat_f32s(0.0);
+        for tile in self.part.clone() {
+            let (picture, row, column) = self.tiles.place(self.first + tile);
+            for channel in (0..g.o).step_by(S::F32_LANES) {
+                let count = S::F32_LANES.min(g.o - channel);
+                let mut d = [[zero; M]; M];
+                for i in 0..M.min(g.out.0 - row * M) {
+                    for j in 0..M.min(g.out.1 - column * M) {
+                        let y = (picture * g.out.0 + row * M + i) * g.out.1;
+                        let at = (y + column * M + j) * g.o + channel;
+                        d[i][j] = f32::load(simd, &self.dy[at..][..count]);
+                    }
+                }
+                let points = sandwich::<S, A, M>(simd, |i, j| P::MATRICES.output[j][i], d);
+                scatter(simd, self.points, self.out, tile, channel, points.as_flattened());
+            }
+        }
+    }
+}
+
+/// Points to output tiles: `At m A`, with bias and activation.
+pub(super) struct OutputTransform<'a, P, const M: usize, const A: usize> {
+    pub(super) g: &'a Geometry,
+    pub(super) tiles: &'a Tiles,
+    pub(super) first: usize,
+    pub(super) part: Range<usize>,
+    pub(super) points: &'a Points,
+    pub(super) y: Shared<'a, f32>,
+    pub(super) epilogue: Epilogue<'a, f32>,
+    pub(super) size: Known<P>,
+}
+
+impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for OutputTransform<'_, P, M, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let g = self.g;
+        let width = tile::width(S::F32_LANES);
+        for tile in self.part.clone() {
+            let (picture, row, column) = self.tiles.place(self.first + tile);
+            for channel in (0..g.o).step_by(S::F32_LANES) {
+                let count = S::F32_LANES.min(g.o - channel);
+                let mut points = [[simd.splat_f32s(0.0); A]; A];
+                let mut at = self.points.at(0, channel / width, tile) + channel % width;
+                for value in points.as_flattened_mut() {
+                    *value = f32::load(simd, &self.points.values[at..][..S::F32_LANES]);
+                    at += self.points.step();
+                }
+                let out = sandwich::<S, M, A>(simd, |i, j| P::MATRICES.output[i][j], points);
+                for (i, out) in out.iter().enumerate().take(g.out.0 - row * M) {
+                    for (j, out) in out.iter().enumerate().take(g.out.1 - column * M) {
+                        let y = (picture * g.out.0 + row * M + i) * g.out.1;
+                        let at = (y + column * M + j) * g.o + channel;
+                        // SAFETY: no other job has this tile.
+                        let y = unsafe { self.y.part(at, count) };
+                        store(simd, [*out], (channel, at), y, self.epilogue);
+                    }
+                }
+            }
+        }
+    }
+}
