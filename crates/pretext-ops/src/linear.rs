@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
+use crate::gradients::leave;
 use crate::matrix::{Matrix, product};
 use crate::values::{Float, by_dtype, check, output, slice, with2};
 
@@ -69,7 +70,7 @@ impl CustomOp2 for Linear {
         _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        by_dtype!(self.name(), x.dtype(), backward(x, weight, dy))
+        by_dtype!(self.name(), x.dtype(), gradients(x, weight, dy))
     }
 }
 
@@ -85,7 +86,7 @@ fn forward<T: Float>(
     Ok(output(y, (n, o)))
 }
 
-fn backward<T: Float>(
+fn gradients<T: Float>(
     x: &Tensor,
     weight: &Tensor,
     dy: &Tensor,
@@ -106,7 +107,7 @@ fn backward<T: Float>(
             product(&mut dw, i, dy, Matrix::rows(x, n, i, i), false);
             dw
         })?;
-        Tensor::from_vec(dw, weight.shape(), weight.device())
+        leave(weight, Tensor::from_vec(dw, weight.shape(), weight.device())?)
     });
-    Ok((dx.transpose()?, dw.transpose()?))
+    Ok((dx.transpose()?, dw.transpose()?.flatten()))
 }

@@ -95,7 +95,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Network::UNet(unet) => pretext_ops::mse_loss(&unet.forward(&input, mode)?, &x)?,
             };
             if mode == Mode::Train {
-                optimiser.step(&loss.backward()?, &[1e-3], None)?;
+                optimiser.step(&pretext_ops::backward(&loss)?, &[1e-3], None)?;
             }
             seconds.push(format!("{:.6}", start.elapsed().as_secs_f64()));
         }

@@ -130,7 +130,7 @@ fn train(
                 let loss = loss(recipe, &classifier, batch.items, labels, step)?;
                 let value = loss.to_scalar::<f32>()?;
                 if value.is_finite() {
-                    optimiser.step(&loss.backward()?, &rates, common.clip)?;
+                    optimiser.step(&pretext_ops::backward(&loss)?, &rates, common.clip)?;
                 }
                 Some(value)
             };

@@ -97,7 +97,7 @@ fn train(
                 let loss = network.loss(&batch.items, Mode::Train)?;
                 let value = loss.to_scalar::<f32>()?;
                 if value.is_finite() {
-                    optimiser.step(&loss.backward()?, &[rate], common.clip)?;
+                    optimiser.step(&pretext_ops::backward(&loss)?, &[rate], common.clip)?;
                 }
                 Some(value)
             };

@@ -70,7 +70,7 @@ impl Task {
             let logits = pretext_ops::linear(&train, &weight, Some(bias.as_tensor()))?;
             let penalty = (weight.sqr()?.sum_all()? * PENALTY)?;
             let loss = (pretext_ops::cross_entropy(&logits, &labels, 0.0)? + penalty)?;
-            let gradients = loss.backward()?;
+            let gradients = pretext_ops::backward(&loss)?;
             for (var, moments) in [&weight, &bias].into_iter().zip(&mut moments) {
                 if let Some(gradient) = gradients.get(var.as_tensor()) {
                     moments.step(var, gradient, step)?;

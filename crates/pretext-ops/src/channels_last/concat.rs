@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
-use super::feature_map::{FeatureMap, Gradient, token};
+use super::feature_map::{FeatureMap, Gradient, Values, token};
 use super::{Activation, nhwc};
 use crate::buffer::unwritten;
 use crate::isa::Isa;
@@ -19,8 +19,8 @@ use crate::values::{Float as _, by_stored, check_pictures, with2};
 /// # Errors
 /// If shapes, dtypes or devices do not fit.
 pub fn concat(a: &FeatureMap, b: &FeatureMap, activation: Activation) -> Result<FeatureMap> {
-    check_pictures("concat", &[a.values(), b.values()])?;
-    let (sizes, others) = (nhwc("concat", a.values())?, nhwc("concat", b.values())?);
+    check_pictures("concat", &[&a.values()?, &b.values()?])?;
+    let (sizes, others) = (nhwc("concat", a.dims())?, nhwc("concat", b.dims())?);
     if (sizes.0, sizes.1, sizes.2) != (others.0, others.1, others.2) {
         bail!("concat: the sizes {sizes:?} and {others:?} differ in more than channels")
     }
@@ -32,7 +32,7 @@ pub fn concat(a: &FeatureMap, b: &FeatureMap, activation: Activation) -> Result<
         y: OnceLock::new(),
         gradient: Gradient::default(),
     });
-    let token = pass.a.argument().apply_op2(pass.b.argument(), Concat(pass.clone()))?;
+    let token = pass.a.argument()?.apply_op2(&pass.b.argument()?, Concat(pass.clone()))?;
     let Some(y) = pass.y.get() else { bail!("concat: there is no result") };
     let y = FeatureMap::beside(y.clone(), token, pass.gradient.clone());
     match activation {
@@ -46,7 +46,7 @@ struct Pass {
     b: FeatureMap,
     channels: (usize, usize),
     relu: bool,
-    y: OnceLock<Tensor>,
+    y: OnceLock<Values>,
     gradient: Gradient,
 }
 
@@ -81,12 +81,13 @@ impl CustomOp2 for Concat {
         let (da, db) = by_stored!("concat", self.0.a.dtype(), backward(&self.0))?;
         let da = a.track_op().then(|| self.0.a.hand_over(da));
         let db = b.track_op().then(|| self.0.b.hand_over(db));
+        self.0.y.get().inspect(|y| y.used_up());
         Ok((da.transpose()?, db.transpose()?))
     }
 }
 
 fn forward<T: Stored>(pass: &Pass) -> Result<()> {
-    let (a, b) = (pass.a.values(), pass.b.values());
+    let (a, b) = (&pass.a.values()?, &pass.b.values()?);
     let (n, h, w, _) = a.dims4()?;
     let (first, second) = pass.channels;
     let both = (first + second).max(1);
@@ -112,7 +113,8 @@ fn forward<T: Stored>(pass: &Pass) -> Result<()> {
         });
         y
     })?;
-    if pass.y.set(Tensor::from_vec(y, (n, h, w, first + second), a.device())?).is_err() {
+    let y = Tensor::from_vec(y, (n, h, w, first + second), a.device())?;
+    if pass.y.set(y.into()).is_err() {
         bail!("concat: a node was run twice")
     }
     Ok(())
@@ -121,9 +123,10 @@ fn forward<T: Stored>(pass: &Pass) -> Result<()> {
 fn backward<T: Stored>(pass: &Pass) -> Result<(Tensor, Tensor)> {
     let dy = pass.gradient.take()?;
     let Some(y) = pass.y.get() else { bail!("concat: there is no result") };
+    let y = y.get()?;
     let (first, second) = pass.channels;
     let both = (first + second).max(1);
-    let (da, db) = with2::<T, _>(y, &dy, |y, dy| {
+    let (da, db) = with2::<T, _>(&y, &dy, |y, dy| {
         let rows = y.len() / both;
         // SAFETY: each row is written in full.
         let mut da = unsafe { unwritten::<T>(rows * first) };

@@ -10,7 +10,7 @@ use candle_core::{
 };
 
 use super::conv2d::{self, Convolve, Epilogue, by_element, conv2d};
-use super::feature_map::{FeatureMap, Gradient, token};
+use super::feature_map::{FeatureMap, Gradient, Values, token};
 use super::norm::Then;
 use super::norm_gradient::before_relu;
 use super::statistics::column_sums;
@@ -35,17 +35,17 @@ pub fn conv_bias(
     (stride, padding): (usize, usize),
     then: Then<'_, FeatureMap>,
 ) -> Result<FeatureMap> {
-    let pictures: Vec<&Tensor> =
+    let pictures: Result<Vec<Tensor>> =
         std::iter::once(x).chain(then.residual).map(FeatureMap::values).collect();
-    check_with("conv_bias", &pictures, &[weight, bias])?;
-    let (n, h, w, c) = nhwc("conv_bias", x.values())?;
+    check_with("conv_bias", &pictures?.iter().collect::<Vec<_>>(), &[weight, bias])?;
+    let (n, h, w, c) = nhwc("conv_bias", x.dims())?;
     let g = Geometry::new((n, c, h, w), weight, stride, padding)?;
     if bias.dims() != [g.o] {
         bail!("conv_bias: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
     }
     let size = [n, g.out.0, g.out.1, g.o];
-    if let Some(residual) = then.residual.filter(|residual| residual.values().dims() != size) {
-        let residual = residual.values().dims();
+    if let Some(residual) = then.residual.filter(|residual| residual.dims() != size) {
+        let residual = residual.dims();
         bail!("conv_bias: the result is {size:?}, the residual {residual:?}")
     }
     if x.dtype() == DType::F64 || then.activation == Activation::Mish {
@@ -77,11 +77,11 @@ fn apply<T: Convolve>(
         gradient: Gradient::default(),
         before: Mutex::default(),
     });
-    let (x, op) = (pass.x.argument(), Convolution::<T>(pass.clone(), Default::default()));
+    let (x, op) = (pass.x.argument()?, Convolution::<T>(pass.clone(), Default::default()));
     let sums = x.apply_op3(&pass.weight, &pass.bias, op)?;
     let op = Sum::<T>(pass.clone(), Default::default());
     let token = match &pass.residual {
-        Some(residual) => sums.apply_op2(residual.argument(), op),
+        Some(residual) => sums.apply_op2(&residual.argument()?, op),
         None => sums.apply_op1(op),
     }?;
     let Some(y) = pass.y.get() else { bail!("conv_bias: there is no result") };
@@ -97,7 +97,7 @@ struct Pass {
     weight: Tensor,
     bias: Tensor,
     /// `[N, H', W', O]`.
-    y: OnceLock<Tensor>,
+    y: OnceLock<Values>,
     gradient: Gradient,
     /// The gradient before the activation, from the second node to the first.
     before: Mutex<Option<Tensor>>,
@@ -107,20 +107,19 @@ impl Pass {
     fn forward<T: Convolve>(&self) -> Result<(CpuStorage, Shape)> {
         let g = &self.geometry;
         let bias = with1::<f32, _>(&self.bias, <[f32]>::to_vec)?;
+        let values = self.x.values()?;
         let run = |residual: Option<&[T]>| {
             let epilogue = Epilogue { scale: None, bias: Some(&bias), residual, relu: self.relu };
             with1::<f32, _>(&self.weight, |weight| {
-                with1::<T, _>(self.x.values(), |x| {
-                    conv2d::forward(Isa::current(), g, x, weight, epilogue)
-                })
+                with1::<T, _>(&values, |x| conv2d::forward(Isa::current(), g, x, weight, epilogue))
             })?
         };
         let y = match &self.residual {
-            Some(residual) => with1::<T, _>(residual.values(), |residual| run(Some(residual)))?,
+            Some(residual) => with1::<T, _>(&residual.values()?, |residual| run(Some(residual)))?,
             None => run(None),
         }?;
         let y = Tensor::from_vec(y, (g.n, g.out.0, g.out.1, g.o), self.weight.device())?;
-        if self.y.set(y).is_err() {
+        if self.y.set(y.into()).is_err() {
             bail!("conv_bias: a node was run twice")
         }
         Ok(token())
@@ -130,13 +129,18 @@ impl Pass {
     fn backward<T: Convolve>(&self) -> Result<Option<Tensor>> {
         let dy = self.gradient.take()?;
         let before = match (self.relu, self.y.get()) {
-            (true, Some(y)) => before_relu::<T>(y, &dy)?,
+            (true, Some(y)) => before_relu::<T>(&y.get()?, &dy)?,
             _ => dy,
         };
-        let tracked = self.residual.as_ref().filter(|residual| residual.argument().track_op());
-        let residual = tracked.map(|residual| residual.hand_over(before.clone()));
+        let residual = match &self.residual {
+            Some(residual) if residual.argument()?.track_op() => {
+                Some(residual.hand_over(before.clone())?)
+            }
+            _ => None,
+        };
+        self.y.get().inspect(|y| y.used_up());
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
-        residual.transpose()
+        Ok(residual)
     }
 }
 
@@ -175,16 +179,16 @@ impl<T: Convolve> CustomOp3 for Convolution<T> {
         let Some(before) = before else {
             bail!("conv_bias: the sum's backward pass was not first")
         };
-        let (g, x) = (&pass.geometry, &pass.x);
+        let (g, x, values) = (&pass.geometry, &pass.x, pass.x.values()?);
         let (dx, dw) = with1::<T, _>(&before, |dy| {
             let dx = argument.track_op().then(|| {
                 let others = x.take_others();
-                x.hand_over(conv2d::input_gradient(g, x.values(), weight, dy, others.as_ref())?)
+                x.hand_over(conv2d::input_gradient(g, &values, weight, dy, others.as_ref())?)
             });
-            let dw = weight.track_op().then(|| conv2d::weight_gradient(g, x.values(), weight, dy));
+            let dw = conv2d::weight_gradient(g, &values, weight, dy);
             (dx, dw)
         })?;
-        Ok((dx.transpose()?, dw.transpose()?, Some(column_sums(&before)?)))
+        Ok((dx.transpose()?, dw?, Some(column_sums(&before)?)))
     }
 }
 

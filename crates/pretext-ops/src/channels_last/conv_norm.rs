@@ -17,7 +17,6 @@ use super::conv2d::{self, Convolve, Epilogue, by_element, conv2d};
 use super::feature_map::{self, FeatureMap, token};
 use super::norm::{BatchNorm, Then, normalise};
 use super::norm_gradient::Gradient;
-use super::statistics::statistics;
 use super::{Activation, nhwc};
 use crate::activation::{Function as _, Mish};
 use crate::batch_norm::check_eps;
@@ -138,11 +137,11 @@ fn apply<T: Convolve>(
         y: OnceLock::new(),
         gradient: feature_map::Gradient::default(),
     });
-    let token = pass.x.argument().apply_op2(&pass.weight, Convolution(pass.clone()))?;
+    let token = pass.x.argument()?.apply_op2(&pass.weight, Convolution(pass.clone()))?;
     let affine = Tensor::stack(&[norm.0, norm.1], 0)?;
     let op = Normalisation(pass.clone());
     let token = match &pass.residual {
-        Some(residual) => token.apply_op3(&affine, residual.argument(), op),
+        Some(residual) => token.apply_op3(&affine, &residual.argument()?, op),
         None => token.apply_op2(&affine, op),
     }?;
     let Some(y) = pass.y.get() else { bail!("conv_norm: the normalisation left no result") };
@@ -158,10 +157,12 @@ fn geometry(
     then: Then<'_, FeatureMap>,
     (stride, padding): (usize, usize),
 ) -> Result<Geometry> {
-    let pictures: Vec<&Tensor> =
+    let pictures: Result<Vec<Tensor>> =
         std::iter::once(x).chain(then.residual).map(FeatureMap::values).collect();
+    let pictures = pictures?;
+    let pictures: Vec<&Tensor> = pictures.iter().collect();
     check_with("conv_norm", &pictures, &[&[weight], channels].concat())?;
-    let (n, h, w, c) = nhwc("conv_norm", x.values())?;
+    let (n, h, w, c) = nhwc("conv_norm", x.dims())?;
     let geometry = Geometry::new((n, c, h, w), weight, stride, padding)?;
     for tensor in channels {
         if tensor.dims() != [geometry.o] {
@@ -170,7 +171,7 @@ fn geometry(
     }
     let size = [n, geometry.out.0, geometry.out.1, geometry.o];
     if let Some(residual) = then.residual {
-        let residual = residual.values().dims();
+        let residual = residual.dims();
         if residual != size {
             bail!("conv_norm: the result is {size:?}, the residual {residual:?}")
         }
@@ -211,7 +212,7 @@ struct Pass<T> {
     weight: Tensor,
     saved: Mutex<Saved<T>>,
     /// `[N, H', W', O]`.
-    y: OnceLock<Tensor>,
+    y: OnceLock<feature_map::Values>,
     gradient: feature_map::Gradient,
 }
 
@@ -245,11 +246,11 @@ impl<T: Convolve> Pass<T> {
             _ => self.in_one(&factor, &shift, residual),
         };
         let y = match &self.residual {
-            Some(residual) => with1::<T, _>(residual.values(), |residual| run(Some(residual)))?,
+            Some(residual) => with1::<T, _>(&residual.values()?, |residual| run(Some(residual)))?,
             None => run(None),
         }?;
         let y = Tensor::from_vec(y, (n, height, width, o), self.weight.device())?;
-        if self.y.set(y).is_err() {
+        if self.y.set(y.into()).is_err() {
             bail!("conv_norm: a node was run twice")
         }
         Ok(token())
@@ -259,7 +260,7 @@ impl<T: Convolve> Pass<T> {
     fn in_one(&self, factor: &[f32], shift: &[f32], residual: Option<&[T]>) -> Result<Vec<T>> {
         let relu = self.call.activation == Activation::Relu;
         let epilogue = Epilogue { scale: Some(factor), bias: Some(shift), residual, relu };
-        let mut y = with1::<T, _>(self.x.values(), |x| {
+        let mut y = with1::<T, _>(&self.x.values()?, |x| {
             with1::<f32, _>(&self.weight, |weight| {
                 conv2d::forward(Isa::current(), &self.call.geometry, x, weight, epilogue)
             })
@@ -274,14 +275,15 @@ impl<T: Convolve> Pass<T> {
     /// is left for the convolution, if wanted.
     fn backward(&self, affine: &Tensor, wanted: bool) -> Result<(Tensor, Option<Tensor>)> {
         let dy = self.gradient.take()?;
-        let Some(y) = self.y.get() else { bail!("conv_norm: there is no result") };
+        let Some(kept) = self.y.get() else { bail!("conv_norm: there is no result") };
+        let y = &kept.get()?;
         let mut saved = self.saved();
         let mut sums = match saved.sums.take() {
             Some(sums) => sums,
             // Evaluation, or a second backward pass.
             None => {
                 let weight = with1::<f32, _>(&self.weight, <[f32]>::to_vec)?;
-                with1::<T, _>(self.x.values(), |x| self.sums(x, &weight))?
+                with1::<T, _>(&self.x.values()?, |x| self.sums(x, &weight))?
             }
         };
         let op = self.norm(&saved);
@@ -289,7 +291,7 @@ impl<T: Convolve> Pass<T> {
         let added = match (self.call.activation, &self.residual) {
             // Only its slope needs to know what was added.
             (Activation::Mish, Some(residual)) => {
-                Some(with1::<T, _>(residual.values(), <[T]>::to_vec)?)
+                Some(with1::<T, _>(&residual.values()?, <[T]>::to_vec)?)
             }
             _ => None,
         };
@@ -314,11 +316,12 @@ impl<T: Convolve> Pass<T> {
         saved.sums = wanted.then_some(sums);
         let line = Tensor::from_vec(line, (2, self.call.geometry.o), dy.device())?;
         let before = match (before, &self.residual) {
-            (Some(before), Some(residual)) if residual.argument().track_op() => {
+            (Some(before), Some(residual)) if residual.argument()?.track_op() => {
                 Some(residual.hand_over(Tensor::from_vec(before, dy.shape(), dy.device())?)?)
             }
             _ => None,
         };
+        kept.used_up();
         Ok((line.to_dtype(DType::F32)?, before))
     }
 }
@@ -341,9 +344,11 @@ impl<T: Convolve> CustomOp2 for Convolution<T> {
         // Evaluation convolves in the second node, which knows the normalisation.
         if let Statistics::Own(_) = self.0.call.statistics {
             let weight = slice(weight, weight_layout)?;
-            let sums = with1(self.0.x.values(), |x| self.0.sums(x, weight))?;
+            let (sums, moments) = with1::<T, _>(&self.0.x.values()?, |x| {
+                conv2d::forward_measured(Isa::current(), &self.0.call.geometry, x, weight)
+            })?;
             let mut saved = self.0.saved();
-            (saved.mean, saved.variance) = statistics(&sums, self.0.call.geometry.o);
+            (saved.mean, saved.variance) = moments;
             saved.sums = Some(sums);
         }
         Ok(token())
@@ -359,14 +364,14 @@ impl<T: Convolve> CustomOp2 for Convolution<T> {
         let Some(dy) = self.0.saved().sums.take() else {
             bail!("conv_norm: the normalisation's backward pass did not come first")
         };
-        let (g, x) = (&self.0.call.geometry, &self.0.x);
+        let (g, x, values) = (&self.0.call.geometry, &self.0.x, self.0.x.values()?);
         // The pictures themselves need no gradient, which saves a third of the first layer's work.
         let dx = argument.track_op().then(|| {
             let others = x.take_others();
-            x.hand_over(conv2d::input_gradient(g, x.values(), weight, &dy, others.as_ref())?)
+            x.hand_over(conv2d::input_gradient(g, &values, weight, &dy, others.as_ref())?)
         });
-        let dw = weight.track_op().then(|| conv2d::weight_gradient(g, x.values(), weight, &dy));
-        Ok((dx.transpose()?, dw.transpose()?))
+        let dw = conv2d::weight_gradient(g, &values, weight, &dy)?;
+        Ok((dx.transpose()?, dw))
     }
 }
 

@@ -12,6 +12,7 @@ use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
 use crate::buffer::unwritten;
+use crate::gradients::in_last_pass;
 use crate::isa::Isa;
 use crate::stored::Stored;
 use crate::values::{by_stored, output, with1, with2};
@@ -22,9 +23,42 @@ use crate::values::{by_stored, output, with1, with2};
 /// either.
 #[derive(Clone, Debug)]
 pub struct FeatureMap {
-    /// Contiguous; without a graph if there is an edge.
-    values: Tensor,
+    values: Values,
     edge: Option<Edge>,
+}
+
+/// The numbers of a feature map, `[N, H, W, C]`: contiguous, and without a graph if there is an edge.
+///
+/// All who use the feature map share them, so that the operator that made it, whose backward pass
+/// comes last, can give their memory back.
+#[derive(Clone, Debug)]
+pub(super) struct Values {
+    tensor: Arc<Mutex<Option<Tensor>>>,
+    shape: Shape,
+    dtype: DType,
+}
+
+impl From<Tensor> for Values {
+    fn from(tensor: Tensor) -> Self {
+        let (shape, dtype) = (tensor.shape().clone(), tensor.dtype());
+        Self { tensor: Arc::new(Mutex::new(Some(tensor))), shape, dtype }
+    }
+}
+
+impl Values {
+    pub(super) fn get(&self) -> Result<Tensor> {
+        match &*self.tensor.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(tensor) => Ok(tensor.clone()),
+            None => bail!("pretext_ops::backward has freed the feature maps of this graph"),
+        }
+    }
+
+    /// Frees them if the graph will not be walked again.
+    pub(super) fn used_up(&self) {
+        if in_last_pass() {
+            *self.tensor.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
 }
 
 /// The graph's stand-in for a feature map.
@@ -55,7 +89,7 @@ impl Gradient {
 
 impl From<Tensor> for FeatureMap {
     fn from(values: Tensor) -> Self {
-        Self { values, edge: None }
+        Self { values: values.into(), edge: None }
     }
 }
 
@@ -68,17 +102,17 @@ impl From<&Tensor> for FeatureMap {
 impl FeatureMap {
     /// Values that pass beside the graph, in which `token` stands for them; their gradient will be
     /// in `gradient` when the token's node is asked for its own.
-    pub(super) fn beside(values: Tensor, token: Tensor, gradient: Gradient) -> Self {
+    pub(super) fn beside(values: Values, token: Tensor, gradient: Gradient) -> Self {
         Self { values, edge: Some(Edge { token, gradient }) }
     }
 
     /// It as a tensor of candle's graph.
     ///
     /// # Errors
-    /// If memory cannot be had.
+    /// If memory cannot be had, or [`backward`](crate::backward()) has freed the numbers.
     pub fn tensor(&self) -> Result<Tensor> {
         match &self.edge {
-            None => Ok(self.values.clone()),
+            None => self.values(),
             Some(edge) => edge.token.apply_op1(Reveal(self.clone())),
         }
     }
@@ -88,27 +122,35 @@ impl FeatureMap {
     /// # Errors
     /// If it was made of a tensor of another rank.
     pub fn dims4(&self) -> Result<(usize, usize, usize, usize)> {
-        self.values.dims4()
+        self.values.shape.dims4()
     }
 
     /// The type of its numbers.
     pub fn dtype(&self) -> DType {
-        self.values.dtype()
+        self.values.dtype
     }
 
     /// The numbers; not for the graph.
-    pub(super) fn values(&self) -> &Tensor {
-        &self.values
+    pub(super) fn values(&self) -> Result<Tensor> {
+        self.values.get()
+    }
+
+    /// `[N, H, W, C]`, or whatever it was made of.
+    pub(super) fn dims(&self) -> &[usize] {
+        self.values.shape.dims()
     }
 
     /// Its stand-in among an operator's arguments.
-    pub(super) fn argument(&self) -> &Tensor {
-        self.edge.as_ref().map_or(&self.values, |edge| &edge.token)
+    pub(super) fn argument(&self) -> Result<Tensor> {
+        self.edge.as_ref().map_or_else(|| self.values(), |edge| Ok(edge.token.clone()))
     }
 
     /// The same with its values in one piece.
     pub(super) fn contiguous(&self) -> Result<Self> {
-        Ok(Self { values: self.values.contiguous()?, edge: self.edge.clone() })
+        match self.edge {
+            None => Ok(self.values()?.contiguous()?.into()),
+            Some(_) => Ok(self.clone()),
+        }
     }
 
     /// The gradient that others have handed over, for an operator that will add its own to it and
@@ -166,7 +208,7 @@ impl CustomOp1 for Reveal {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        by_stored!("feature_map", self.0.dtype(), copy(&self.0.values))
+        by_stored!("feature_map", self.0.dtype(), copy(&self.0.values()?))
     }
 
     fn bwd(&self, _token: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {

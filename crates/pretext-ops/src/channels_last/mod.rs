@@ -11,6 +11,8 @@ mod conv_bias;
 mod conv_norm;
 mod element;
 mod feature_map;
+mod layout;
+mod moments;
 mod norm;
 mod norm_gradient;
 pub(crate) mod pixels;
@@ -18,7 +20,7 @@ mod shared;
 mod statistics;
 mod tile;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, bail};
 
 pub use self::activation::Activation;
 pub use self::concat::concat;
@@ -26,6 +28,7 @@ pub use self::conv_bias::conv_bias;
 pub use self::conv_norm::{ConvNormOutput, conv_norm, conv_norm_eval};
 pub use self::conv2d::{WINOGRAD_VARIABLE, conv2d};
 pub use self::feature_map::FeatureMap;
+pub use self::layout::{channels_first, channels_last};
 pub use self::norm::{Then, batch_norm, batch_norm_eval};
 pub use self::pixels::{
     avg_pool2d, blur_pool2d, global_avg_pool2d, max_pool2d, pixel_shuffle, replicate_blur2d,
@@ -33,25 +36,9 @@ pub use self::pixels::{
 };
 pub(crate) use self::statistics::column_sums;
 
-/// `[N, C, H, W]` to `[N, H, W, C]`.
-///
-/// # Errors
-/// If `x` has another rank.
-pub fn channels_last(x: &Tensor) -> Result<Tensor> {
-    x.permute((0, 2, 3, 1))?.contiguous()
-}
-
-/// `[N, H, W, C]` to `[N, C, H, W]`.
-///
-/// # Errors
-/// If `x` has another rank.
-pub fn channels_first(x: &Tensor) -> Result<Tensor> {
-    x.permute((0, 3, 1, 2))?.contiguous()
-}
-
-/// The four dimensions `[N, H, W, C]` of a tensor.
-fn nhwc(op: &str, x: &Tensor) -> Result<(usize, usize, usize, usize)> {
-    match x.dims() {
+/// The four dimensions `[N, H, W, C]` of an input.
+fn nhwc(op: &str, dims: &[usize]) -> Result<(usize, usize, usize, usize)> {
+    match dims {
         &[n, h, w, c] => Ok((n, h, w, c)),
         dims => bail!("{op}: the input is {dims:?}, it must be [N, H, W, C]"),
     }

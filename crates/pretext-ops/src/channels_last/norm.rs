@@ -106,7 +106,7 @@ pub fn batch_norm_eval(
 pub(super) fn arguments(x: &Tensor, channels: &[&Tensor], then: Then<'_>) -> Result<usize> {
     let pictures: Vec<&Tensor> = std::iter::once(x).chain(then.residual).collect();
     check_with("batch_norm", &pictures, channels)?;
-    let (_, _, _, c) = nhwc("batch_norm", x)?;
+    let (_, _, _, c) = nhwc("batch_norm", x.dims())?;
     for tensor in channels {
         if tensor.dims() != [c] {
             bail!("batch_norm: the input is {:?}, a parameter {:?}", x.shape(), tensor.shape())

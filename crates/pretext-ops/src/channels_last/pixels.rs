@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
-use super::feature_map::{FeatureMap, Gradient, token};
+use super::feature_map::{FeatureMap, Gradient, Values, token};
 use super::nhwc;
 use crate::AvgPool;
 use crate::blur_pool::{Blur, blur_pool_of, replicate_blur_of};
@@ -56,7 +56,7 @@ pub fn avg_pool2d(
 pub fn global_avg_pool2d(x: &FeatureMap) -> Result<Tensor> {
     let (h, w) = input("global_avg_pool2d", x)?;
     if h * w == 0 {
-        bail!("global_avg_pool2d: the planes of {:?} are empty", x.values().shape())
+        bail!("global_avg_pool2d: the planes of {:?} are empty", x.dims())
     }
     apply(x, (1, 1), Linear(Mean))?.tensor()?.flatten(1, 3)
 }
@@ -96,21 +96,18 @@ pub fn upsample_nearest2d(x: &FeatureMap, height: usize, width: usize) -> Result
 /// As for [`crate::pixel_shuffle()`].
 pub fn pixel_shuffle(x: &FeatureMap, factor: usize) -> Result<FeatureMap> {
     let (h, w) = input("pixel_shuffle", x)?;
-    let channels = x.values().dim(3)?;
+    let (_, _, _, channels) = x.dims4()?;
     let area = factor.checked_mul(factor).filter(|&area| area > 0 && channels % area == 0);
     if area.is_none() {
-        bail!(
-            "pixel_shuffle: the channels of {:?} are no multiple of {factor} squared",
-            x.values().shape()
-        )
+        bail!("pixel_shuffle: the channels of {:?} are no multiple of {factor} squared", x.dims())
     }
     apply(x, (h * factor, w * factor), Shuffle { factor })
 }
 
 /// Height and width of an operator's input.
 fn input(op: &str, x: &FeatureMap) -> Result<(usize, usize)> {
-    check_pictures(op, &[x.values()])?;
-    let (_, h, w, _) = nhwc(op, x.values())?;
+    check_pictures(op, &[&x.values()?])?;
+    let (_, h, w, _) = nhwc(op, x.dims())?;
     Ok((h, w))
 }
 
@@ -138,16 +135,16 @@ struct Pass<P> {
     output: (usize, usize),
     x: FeatureMap,
     /// `[N, H', W', C']`.
-    y: OnceLock<Tensor>,
+    y: OnceLock<Values>,
     gradient: Gradient,
 }
 
 fn apply<P: Picture>(x: &FeatureMap, output: (usize, usize), picture: P) -> Result<FeatureMap> {
-    let (n, _, _, c) = nhwc(P::NAME, x.values())?;
+    let (n, _, _, c) = nhwc(P::NAME, x.dims())?;
     elements(P::NAME, &[n, output.0, output.1, picture.channels(c)])?;
     let (x, y, gradient) = (x.contiguous()?, OnceLock::new(), Gradient::default());
     let pass = Arc::new(Pass { picture, output, x, y, gradient });
-    let token = pass.x.argument().apply_op1(Node(pass.clone()))?;
+    let token = pass.x.argument()?.apply_op1(Node(pass.clone()))?;
     let Some(y) = pass.y.get() else { bail!("{}: there is no result", P::NAME) };
     Ok(FeatureMap::beside(y.clone(), token, pass.gradient.clone()))
 }
@@ -161,7 +158,7 @@ impl<P: Picture> CustomOp1 for Node<P> {
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         let y = by_stored!(P::NAME, self.0.x.dtype(), forward(&self.0))?;
-        if self.0.y.set(y).is_err() {
+        if self.0.y.set(y.into()).is_err() {
             bail!("{}: a node was run twice", P::NAME)
         }
         Ok(token())
@@ -170,6 +167,7 @@ impl<P: Picture> CustomOp1 for Node<P> {
     fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         let dy = self.0.gradient.take()?;
         let dx = by_stored!(P::NAME, self.0.x.dtype(), backward(&self.0, &dy))?;
+        self.0.y.get().inspect(|y| y.used_up());
         self.0.x.hand_over(dx).map(Some)
     }
 }
@@ -179,7 +177,8 @@ fn forward<T: Stored>(op: &Pass<impl Picture>) -> Result<Tensor> {
     let sizes = Sizes { input: (h, w), output: op.output, channels };
     let out = op.picture.channels(channels);
     let size = op.output.0 * op.output.1 * out;
-    let y = with1::<T, _>(op.x.values(), |x| {
+    let values = op.x.values()?;
+    let y = with1::<T, _>(&values, |x| {
         if x.is_empty() {
             return vec![T::zero(); n * size];
         }
@@ -199,30 +198,32 @@ fn forward<T: Stored>(op: &Pass<impl Picture>) -> Result<Tensor> {
         }
         y
     })?;
-    Tensor::from_vec(y, (n, op.output.0, op.output.1, out), op.x.values().device())
+    Tensor::from_vec(y, (n, op.output.0, op.output.1, out), values.device())
 }
 
 fn backward<T: Stored>(op: &Pass<impl Picture>, dy: &Tensor) -> Result<Tensor> {
-    let x = op.x.values();
+    let x = &op.x.values()?;
     let (n, h, w, channels) = x.dims4()?;
     let sizes = Sizes { input: (h, w), output: op.output, channels };
     let dx = with2::<T, _>(x, dy, |x, dy| {
-        let mut dx = vec![T::zero(); x.len()];
-        if !dx.is_empty() && !dy.is_empty() {
-            let size = x.len() / n;
-            dx.par_chunks_mut(size)
-                .zip(x.par_chunks(size))
-                .zip(dy.par_chunks(dy.len() / n))
-                .for_each_init(Default::default, |(wide, slopes, sums), ((dx, x), dy)| {
-                    Isa::current().run_plain(
-                        #[inline(always)]
-                        || {
-                            let (x, dy) = (T::wide(x, wide), T::wide(dy, slopes));
-                            T::sum_up(dx, sums, |dx| op.picture.backward(&sizes, x, dy, dx));
-                        },
-                    );
-                });
+        if x.is_empty() || dy.is_empty() {
+            return vec![T::zero(); x.len()];
         }
+        // SAFETY: each picture is written in full.
+        let mut dx = unsafe { unwritten(x.len()) };
+        let size = x.len() / n;
+        dx.par_chunks_mut(size)
+            .zip(x.par_chunks(size))
+            .zip(dy.par_chunks(dy.len() / n))
+            .for_each_init(Default::default, |(wide, slopes, sums), ((dx, x), dy)| {
+                Isa::current().run_plain(
+                    #[inline(always)]
+                    || {
+                        let (x, dy) = (T::wide(x, wide), T::wide(dy, slopes));
+                        T::sum_up(dx, sums, |dx| op.picture.backward(&sizes, x, dy, dx));
+                    },
+                );
+            });
         dx
     })?;
     Tensor::from_vec(dx, x.shape(), x.device())

@@ -12,6 +12,7 @@ mod cpu;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
+use crate::gradients::leave;
 use crate::values::{Float, by_dtype, check, check_sizes, elements, nchw, output, slice, with2};
 
 /// Convolves each picture of a batch.
@@ -149,7 +150,7 @@ impl CustomOp2 for Conv2d {
         _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        by_dtype!(self.name(), x.dtype(), backward(&self.geometry, x, weight, dy))
+        by_dtype!(self.name(), x.dtype(), gradients(&self.geometry, x, weight, dy))
     }
 }
 
@@ -166,7 +167,7 @@ fn forward<T: Float>(
     Ok(output(y, (n, o, height, width)))
 }
 
-fn backward<T: Float>(
+fn gradients<T: Float>(
     geometry: &Geometry,
     x: &Tensor,
     weight: &Tensor,
@@ -179,7 +180,7 @@ fn backward<T: Float>(
     });
     let dw = weight.track_op().then(|| {
         let dw = with2::<T, _>(x, dy, |x, dy| cpu::weight_gradient(geometry, x, dy))?;
-        Tensor::from_vec(dw, weight.shape(), weight.device())
+        leave(weight, Tensor::from_vec(dw, weight.shape(), weight.device())?)
     });
-    Ok((dx.transpose()?, dw.transpose()?))
+    Ok((dx.transpose()?, dw.transpose()?.flatten()))
 }

@@ -18,6 +18,7 @@ use super::view::{Class, View, spread, whole_groups};
 use super::{Epilogue, Geometry};
 use crate::buffer::unwritten;
 use crate::channels_last::element::{Element, Rows, join_rows};
+use crate::channels_last::moments::Part;
 use crate::channels_last::shared::Shared;
 use crate::channels_last::tile::{self, by_size, expect_write};
 use crate::isa::Isa;
@@ -31,14 +32,16 @@ const JOBS: usize = 16;
 /// Numbers of a weight up to which its gradient is summed in pieces of the batch.
 const SMALL_WEIGHT: usize = 1 << 18;
 
-/// Convolves a batch: `[N, H, W, C]` to `[N, H', W', O]`.
+/// Convolves a batch: `[N, H, W, C]` to `[N, H', W', O]`; `measured`, with the moments of what comes
+/// out.
 pub(super) fn forward<T: Element>(
     isa: Isa,
     g: &Geometry,
     x: &[T],
     weight: &[f32],
     epilogue: Epilogue<'_, T>,
-) -> Vec<T> {
+    measured: bool,
+) -> (Vec<T>, Vec<Part>) {
     // SAFETY: every output pixel and channel belongs to a job that writes it.
     let mut y = unsafe { unwritten(g.n * g.pixels() * g.o) };
     let view = View::new(g, x);
@@ -46,15 +49,20 @@ pub(super) fn forward<T: Element>(
     let taps = &view.taps();
     let out = Shared::new(&mut y);
     let jobs = jobs(&[g.n * g.pixels()], weight.count());
-    jobs.into_par_iter().for_each(|Job { pixels, panels, .. }| {
+    let parts = jobs.into_par_iter().map(|Job { pixels, panels, .. }| {
         let mut starts = view.starts(taps, pixels.clone());
         let _copies = spread(&mut starts, weight.order);
         let to: Vec<usize> = pixels.map(|pixel| pixel * g.o).collect();
-        let (starts, to) = (&starts, &to);
-        let product = |pairs| Product { pairs, weight, taps, panels, starts, to, out, epilogue };
+        let columns = panels.start * weight.width..(panels.end * weight.width).min(g.o);
+        let mut part = measured.then(|| Part::new(columns.start, columns.len(), to.len()));
+        let (starts, to, measure) = (&starts, &to, part.as_mut());
+        let product =
+            |pairs| Product { pairs, weight, taps, panels, starts, to, out, epilogue, measure };
         T::run(isa, product);
+        part
     });
-    y
+    let parts = parts.collect::<Vec<_>>().into_iter().flatten().collect();
+    (y, parts)
 }
 
 /// The gradient of the loss in the input: `[N, H', W', O]` to `[N, H, W, C]`, added to `others`.
@@ -84,9 +92,10 @@ pub(super) fn input_gradient<T: Element>(
         let mut starts = class.starts(g, dy, &zeros, pixels.clone());
         let _copies = spread(&mut starts, weight.order);
         let to: Vec<usize> = pixels.map(|pixel| class.place(g, pixel) * g.c).collect();
-        let (taps, starts, to) = (&class.taps, &starts, &to);
+        let (taps, starts, to, measure) = (&class.taps, &starts, &to, None);
         let epilogue = Epilogue { residual: others, ..Epilogue::default() };
-        let product = |pairs| Product { pairs, weight, taps, panels, starts, to, out, epilogue };
+        let product =
+            |pairs| Product { pairs, weight, taps, panels, starts, to, out, epilogue, measure };
         T::run(isa, product);
     });
     dx
@@ -108,7 +117,9 @@ pub(super) fn weight_gradient<T: Element>(isa: Isa, g: &Geometry, x: &[T], dy: &
         order.depth.div_ceil(JOBS).next_multiple_of(tile::rows(isa.lanes()))
     };
     let taps = view.taps();
-    let mut sums: Vec<Vec<f32>> = (0..pieces).map(|_| vec![0.0; size]).collect();
+    // SAFETY: the first block of each piece, of which there is at least one, writes the sums of the
+    // taps that meet the input; nobody reads the others.
+    let mut sums: Vec<Vec<f32>> = (0..pieces).map(|_| unsafe { unwritten(size) }).collect();
     let work: Vec<(Shared<'_, f32>, Range<usize>, Range<usize>)> = sums
         .iter_mut()
         .enumerate()
@@ -150,10 +161,13 @@ pub(super) fn weight_gradient<T: Element>(isa: Isa, g: &Geometry, x: &[T], dy: &
                 &own
             });
             let (taps, channels, sums) = (&taps, channels.clone(), *sums);
-            T::run(isa, |pairs| OuterProduct { pairs, order, taps, block, count, channels, sums });
+            let fresh = first == pixels.start;
+            let product =
+                |pairs| OuterProduct { pairs, order, taps, block, count, channels, sums, fresh };
+            T::run(isa, product);
         }
     });
-    unpack(&order, width, &sums, g.o * g.c * g.kernel.0 * g.kernel.1)
+    unpack(&order, &taps, width, &sums, g.o * g.c * g.kernel.0 * g.kernel.1)
 }
 
 /// Some pixels, as the weight's gradient multiplies them.
@@ -213,19 +227,21 @@ struct Product<'a, T: Element> {
     to: &'a [usize],
     out: Shared<'a, T>,
     epilogue: Epilogue<'a, T>,
+    /// Takes the sums' moments; its columns are those of the panels.
+    measure: Option<&'a mut Part>,
 }
 
 impl<T: Element> WithSimd for Product<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         for panel in self.panels.clone() {
             let first = panel * self.weight.width;
             let columns = self.weight.width.min(self.weight.order.columns - first);
             let vectors = columns.div_ceil(S::F32_LANES);
             for (at, rows) in tile::cut(0..self.to.len(), S::F32_LANES) {
-                by_size!(rows, vectors, product_tile::<S>(&self, simd, panel, columns, at));
+                by_size!(rows, vectors, product_tile::<S>(&mut self, simd, panel, columns, at));
             }
         }
     }
@@ -233,7 +249,7 @@ impl<T: Element> WithSimd for Product<'_, T> {
 
 #[inline(always)]
 fn product_tile<S: Simd, const M: usize, const V: usize>(
-    job: &Product<'_, impl Element>,
+    job: &mut Product<'_, impl Element>,
     simd: S,
     panel: usize,
     columns: usize,
@@ -245,7 +261,7 @@ fn product_tile<S: Simd, const M: usize, const V: usize>(
 impl<T: Element> Product<'_, T> {
     #[inline(always)]
     fn tile<S: Simd, const M: usize, const V: usize>(
-        &self,
+        &mut self,
         simd: S,
         panel: usize,
         columns: usize,
@@ -267,6 +283,12 @@ impl<T: Element> Product<'_, T> {
             // SAFETY: each start has `depth` groups behind it, of the input or of the row of zeros,
             // and the panel has `depth` rows of `width` groups, at least V vectors.
             sums = unsafe { T::multiply(simd, self.pairs, depth, (left, 1), panel, *width, sums) };
+        }
+        if let Some(part) = &mut self.measure {
+            for j in 0..V {
+                let column = first - self.panels.start * width + j * S::F32_LANES;
+                part.add(simd, column, at == 0, sums.iter().map(|row| row[j]));
+            }
         }
         for (row, &to) in sums.iter().zip(&self.to[at..][..M]) {
             // SAFETY: no other job has this pixel and this panel.
@@ -317,6 +339,8 @@ struct OuterProduct<'a, T: Element> {
     count: usize,
     channels: Range<usize>,
     sums: Shared<'a, f32>,
+    /// Whether nothing has been written to the sums yet.
+    fresh: bool,
 }
 
 impl<T: Element> WithSimd for OuterProduct<'_, T> {
@@ -374,9 +398,16 @@ impl<T: Element> OuterProduct<'_, T> {
         // SAFETY: no other job has these channels of this piece.
         let out = unsafe { self.sums.part(at, M * width) };
         for (out, sums) in out.chunks_exact_mut(width).zip(sums) {
-            for (out, sums) in out.chunks_exact_mut(S::F32_LANES).zip(sums) {
-                let sums = simd.add_f32s(f32::load(simd, out), sums);
-                f32::save(simd, out, sums);
+            for (j, out) in out.chunks_exact_mut(S::F32_LANES).enumerate() {
+                match (sums.get(j), self.fresh) {
+                    (Some(sums), true) => f32::save(simd, out, *sums),
+                    (Some(sums), false) => {
+                        let sums = simd.add_f32s(f32::load(simd, out), *sums);
+                        f32::save(simd, out, sums);
+                    }
+                    (None, true) => out.fill(0.0),
+                    (None, false) => {}
+                }
             }
         }
     }

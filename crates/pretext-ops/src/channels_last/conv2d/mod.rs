@@ -18,7 +18,9 @@ use half::bf16;
 use self::winograd::{F2, F4};
 use super::Activation;
 use super::element::Element;
+use super::moments::{self, Part};
 use crate::conv2d::Geometry;
+use crate::gradients::leave;
 use crate::isa::Isa;
 use crate::values::{check_with, output, slice, with1};
 
@@ -42,7 +44,7 @@ pub fn conv2d(
 ) -> Result<Tensor> {
     let parameters: Vec<&Tensor> = std::iter::once(weight).chain(bias).collect();
     check_with("conv2d", &[x], &parameters)?;
-    let (n, h, w, c) = super::nhwc("conv2d", x)?;
+    let (n, h, w, c) = super::nhwc("conv2d", x.dims())?;
     let geometry = Geometry::new((n, c, h, w), weight, stride, padding)?;
     if let Some(bias) = bias.filter(|bias| bias.dims() != [geometry.o]) {
         bail!("conv2d: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
@@ -102,15 +104,16 @@ fn tiles(g: &Geometry) -> Option<usize> {
 
 /// A number of pictures, by which they are convolved in the fastest way for it.
 pub(super) trait Convolve: Element {
-    /// `[N, H, W, C]` to `[N, H', W', O]`.
+    /// `[N, H, W, C]` to `[N, H', W', O]`; `measured`, with the moments of what comes out.
     fn forward(
         isa: Isa,
         g: &Geometry,
         x: &[Self],
         weight: &[f32],
         epilogue: Epilogue<'_, Self>,
-    ) -> Vec<Self> {
-        direct::forward(isa, g, x, weight, epilogue)
+        measured: bool,
+    ) -> (Vec<Self>, Vec<Part>) {
+        direct::forward(isa, g, x, weight, epilogue, measured)
     }
 
     /// The gradient of the loss in the input: `[N, H', W', O]` to `[N, H, W, C]`. `others` are
@@ -141,11 +144,12 @@ impl Convolve for f32 {
         x: &[f32],
         weight: &[f32],
         epilogue: Epilogue<'_, f32>,
-    ) -> Vec<f32> {
+        measured: bool,
+    ) -> (Vec<f32>, Vec<Part>) {
         match tiles(g) {
-            Some(2) => winograd::forward::<F2, 2, 4>(isa, g, x, weight, epilogue),
-            Some(_) => winograd::forward::<F4, 4, 6>(isa, g, x, weight, epilogue),
-            None => direct::forward(isa, g, x, weight, epilogue),
+            Some(2) => winograd::forward::<F2, 2, 4>(isa, g, x, weight, epilogue, measured),
+            Some(_) => winograd::forward::<F4, 4, 6>(isa, g, x, weight, epilogue, measured),
+            None => direct::forward(isa, g, x, weight, epilogue, measured),
         }
     }
 
@@ -183,7 +187,22 @@ pub(super) fn forward<T: Convolve>(
         // Sums of nothing.
         return vec![T::zero(); g.n * g.pixels() * g.o];
     }
-    T::forward(isa, g, x, weight, epilogue)
+    T::forward(isa, g, x, weight, epilogue, false).0
+}
+
+/// The same for a normalisation, with mean and biased variance of each channel.
+pub(super) fn forward_measured<T: Convolve>(
+    isa: Isa,
+    g: &Geometry,
+    x: &[T],
+    weight: &[f32],
+) -> (Vec<T>, (Vec<f64>, Vec<f64>)) {
+    if g.n * g.pixels() * g.o * g.c == 0 {
+        let zeros = vec![0.0; g.o];
+        return (vec![T::zero(); g.n * g.pixels() * g.o], (zeros.clone(), zeros));
+    }
+    let (y, parts) = T::forward(isa, g, x, weight, Epilogue::default(), true);
+    (y, moments::join(&parts, g.o))
 }
 
 struct Conv2d {
@@ -239,8 +258,10 @@ fn gradients_of<T: Convolve>(
     let gradients = with1::<T, _>(&dy, |dy| {
         // The pictures themselves need no gradient, which saves a third of the first layer's work.
         let dx = x.track_op().then(|| input_gradient(&op.geometry, x, weight, dy, None));
-        let dw = weight.track_op().then(|| weight_gradient(&op.geometry, x, weight, dy));
-        Ok::<_, candle_core::Error>((dx.transpose()?, dw.transpose()?))
+        Ok::<_, candle_core::Error>((
+            dx.transpose()?,
+            weight_gradient(&op.geometry, x, weight, dy)?,
+        ))
     });
     let (dx, dw) = gradients??;
     Ok((dx, dw, dy))
@@ -267,18 +288,21 @@ pub(super) fn input_gradient<T: Convolve>(
     Tensor::from_vec(dx, x.shape(), x.device())
 }
 
-/// The gradient of the weight from that of the sums.
+/// The gradient of the weight from that of the sums, for the graph, if anybody wants it.
 pub(super) fn weight_gradient<T: Convolve>(
     g: &Geometry,
     x: &Tensor,
     weight: &Tensor,
     dy: &[T],
-) -> Result<Tensor> {
+) -> Result<Option<Tensor>> {
+    if !weight.track_op() {
+        return Ok(None);
+    }
     if dy.is_empty() || x.elem_count() == 0 {
-        return weight.zeros_like();
+        return weight.zeros_like().map(Some);
     }
     let dw = with1(x, |x| T::weight_gradient(Isa::current(), g, x, dy))?;
-    Tensor::from_vec(dw, weight.shape(), weight.device())
+    leave(weight, Tensor::from_vec(dw, weight.shape(), weight.device())?)
 }
 
 impl CustomOp2 for Conv2d {

@@ -160,16 +160,25 @@ fn pack_block<T: Element>(
 }
 
 /// Sums pieces `[pieces][panels][taps][depth][width]` of a weight's gradient and lays it out as the
-/// weight, `[O, C, K, L]`.
-pub(super) fn unpack(order: &Order, width: usize, pieces: &[Vec<f32>], size: usize) -> Vec<f32> {
-    // SAFETY: each column has all of its numbers in some tap and channel, unless the input never
-    // meets a tap; those sums are zeros.
-    let mut gradient = unsafe { unwritten(size) };
+/// weight, `[O, C, K, L]`. Taps that the input never meets have no sums and a gradient of zeros.
+pub(super) fn unpack(
+    order: &Order,
+    taps: &[usize],
+    width: usize,
+    pieces: &[Vec<f32>],
+    size: usize,
+) -> Vec<f32> {
+    let mut gradient = if taps.len() == order.taps {
+        // SAFETY: each column has all of its numbers in some tap and channel.
+        unsafe { unwritten(size) }
+    } else {
+        vec![0.0; size]
+    };
     let column = order.column;
     let panels = gradient.par_chunks_mut((width * column).max(1)).enumerate();
     panels.for_each_init(Vec::new, |sums, (panel, gradient)| {
         let columns = gradient.len() / column;
-        for tap in 0..order.taps {
+        for &tap in taps {
             for k in (0..order.depth).step_by(ROWS) {
                 let rows = ROWS.min(order.depth - k);
                 let at = panel * order.panel(width) + (tap * order.depth + k) * width;

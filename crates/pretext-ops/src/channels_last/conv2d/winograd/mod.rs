@@ -26,6 +26,7 @@ use self::points::{KernelPoints, Points, Tiles};
 use self::products::{OuterProduct, Product};
 use super::{Epilogue, Geometry};
 use crate::buffer::unwritten;
+use crate::channels_last::moments::Part;
 use crate::channels_last::shared::Shared;
 use crate::channels_last::tile;
 use crate::isa::Isa;
@@ -41,20 +42,22 @@ const PIECES: usize = 8;
 /// Numbers of a transformed weight up to which its gradient is summed in pieces.
 const SMALL_WEIGHT: usize = 1 << 20;
 
-/// Convolves a batch: `[N, H, W, C]` to `[N, H', W', O]`.
+/// Convolves a batch: `[N, H, W, C]` to `[N, H', W', O]`; `measured`, with the moments of what comes
+/// out.
 pub(super) fn forward<P: Size<M, A>, const M: usize, const A: usize>(
     isa: Isa,
     g: &Geometry,
     x: &[f32],
     weight: &[f32],
     epilogue: Epilogue<'_, f32>,
-) -> Vec<f32> {
+    measured: bool,
+) -> (Vec<f32>, Vec<Part>) {
     // SAFETY: every output pixel and channel belongs to a job that writes it.
     let mut y = unsafe { unwritten(g.n * g.pixels() * g.o) };
     let of = |o, c, tap| (o * g.c + c) * 9 + tap;
     let points = kernel_points::<P, M, A>(isa, weight, (g.o, g.c), of);
-    convolve::<P, M, A>(isa, g, x, &points, &mut y, epilogue);
-    y
+    let parts = convolve::<P, M, A>(isa, g, x, &points, &mut y, (epilogue, measured));
+    (y, parts)
 }
 
 /// The gradient of the loss in the input: the convolution of the output's gradient with the kernel
@@ -80,7 +83,7 @@ pub(super) fn input_gradient<P: Size<M, A>, const M: usize, const A: usize>(
         ..*g
     };
     let epilogue = Epilogue { residual: others, ..Epilogue::default() };
-    convolve::<P, M, A>(isa, &turned, dy, &points, &mut dx, epilogue);
+    convolve::<P, M, A>(isa, &turned, dy, &points, &mut dx, (epilogue, false));
     dx
 }
 
@@ -98,7 +101,9 @@ pub(super) fn weight_gradient<P: Size<M, A>, const M: usize, const A: usize>(
     let (pieces, block) =
         if few || size > SMALL_WEIGHT { (1, SHARED) } else { (PIECES, block.next_multiple_of(64)) };
     let share = tiles.count().div_ceil(pieces);
-    let mut sums: Vec<Vec<f32>> = (0..pieces).map(|_| vec![0.0; size]).collect();
+    let pieces = tiles.count().div_ceil(share);
+    // SAFETY: the first of a piece's blocks, of which there is at least one, writes all sums.
+    let mut sums: Vec<Vec<f32>> = (0..pieces).map(|_| unsafe { unwritten(size) }).collect();
     each(pieces > 1, sums.iter_mut().enumerate().collect(), |(piece, sums)| {
         let sums = Shared::new(sums);
         let end = ((piece + 1) * share).min(tiles.count());
@@ -111,8 +116,9 @@ pub(super) fn weight_gradient<P: Size<M, A>, const M: usize, const A: usize>(
             tiles_to_points::<P, M, A>(isa, g, &tiles, x, range.clone(), &mut input, pieces == 1);
             output_to_points::<P, M, A>(isa, g, &tiles, dy, range, &mut output, pieces == 1);
             let jobs = (0..A * A).collect();
+            let fresh = first == piece * share;
             each(pieces == 1, jobs, |point| {
-                isa.run(OuterProduct { point, input: &input, output: &output, sums });
+                isa.run(OuterProduct { point, input: &input, output: &output, sums, fresh });
             });
         }
     });
@@ -130,13 +136,9 @@ pub(super) fn weight_gradient<P: Size<M, A>, const M: usize, const A: usize>(
     gradient
 }
 
-/// Calls `f` for each item, on all threads or on this one.
-fn each<T: Send>(shared: bool, items: Vec<T>, f: impl Fn(T) + Send + Sync) {
-    if shared {
-        items.into_par_iter().for_each(f);
-    } else {
-        items.into_iter().for_each(f);
-    }
+/// Calls `f` for each item, on all threads or on this one; what it returns, in order.
+fn each<T: Send, R: Send>(shared: bool, items: Vec<T>, f: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    if shared { items.into_par_iter().map(f).collect() } else { items.into_iter().map(f).collect() }
 }
 
 fn kernel_points<P: Size<M, A>, const M: usize, const A: usize>(
@@ -172,14 +174,14 @@ fn convolve<P: Size<M, A>, const M: usize, const A: usize>(
     x: &[f32],
     kernel: &KernelPoints,
     y: &mut [f32],
-    epilogue: Epilogue<'_, f32>,
-) {
+    (epilogue, measured): (Epilogue<'_, f32>, bool),
+) -> Vec<Part> {
     let tiles = Tiles::new::<M>(g);
     let (block, few) = tiles.blocks::<A>(g);
     let block = if few { SHARED } else { block };
     let y = Shared::new(y);
     let firsts = (0..tiles.count()).step_by(block).collect();
-    each(!few, firsts, |first| {
+    let parts = each(!few, firsts, |first| {
         let range = first..(first + block).min(tiles.count());
         let mut input = Points::new(A * A, g.c, kernel.width);
         let mut output = Points::new(A * A, g.o, kernel.width);
@@ -195,6 +197,7 @@ fn convolve<P: Size<M, A>, const M: usize, const A: usize>(
         output.values = std::mem::take(sums);
         let jobs = cut(0..range.len(), few);
         each(few, jobs, |part| {
+            let mut moments = measured.then(|| Part::new(0, g.o, 0));
             isa.run(OutputTransform::<P, M, A> {
                 g,
                 tiles: &tiles,
@@ -203,10 +206,13 @@ fn convolve<P: Size<M, A>, const M: usize, const A: usize>(
                 points: &output,
                 y,
                 epilogue,
+                measure: moments.as_mut(),
                 size: std::marker::PhantomData,
             });
-        });
+            moments
+        })
     });
+    parts.into_iter().flatten().flatten().collect()
 }
 
 /// Parts of a range for threads to share, or the whole.

@@ -11,6 +11,7 @@ use super::super::{Epilogue, Geometry};
 use super::matrices::{Known, Size, sandwich};
 use super::points::{Points, Tiles};
 use crate::channels_last::element::Element as _;
+use crate::channels_last::moments::Part;
 use crate::channels_last::shared::Shared;
 use crate::channels_last::tile;
 
@@ -132,6 +133,8 @@ pub(super) struct OutputTransform<'a, P, const M: usize, const A: usize> {
     pub(super) points: &'a Points,
     pub(super) y: Shared<'a, f32>,
     pub(super) epilogue: Epilogue<'a, f32>,
+    /// Takes the moments of what is written.
+    pub(super) measure: Option<&'a mut Part>,
     pub(super) size: Known<P>,
 }
 
@@ -139,11 +142,15 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for OutputTransform
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let g = self.g;
         let width = tile::width(S::F32_LANES);
         for tile in self.part.clone() {
             let (picture, row, column) = self.tiles.place(self.first + tile);
+            let size = (M.min(g.out.0 - row * M), M.min(g.out.1 - column * M));
+            if let Some(moments) = &mut self.measure {
+                moments.expect(size.0 * size.1);
+            }
             for channel in (0..g.o).step_by(S::F32_LANES) {
                 let count = S::F32_LANES.min(g.o - channel);
                 let mut points = [[simd.splat_f32s(0.0); A]; A];
@@ -153,8 +160,13 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for OutputTransform
                     at += self.points.step();
                 }
                 let out = sandwich::<S, M, A>(simd, |i, j| P::MATRICES.output[i][j], points);
-                for (i, out) in out.iter().enumerate().take(g.out.0 - row * M) {
-                    for (j, out) in out.iter().enumerate().take(g.out.1 - column * M) {
+                if let Some(moments) = &mut self.measure {
+                    let fresh = tile == self.part.start;
+                    let rows = out[..size.0].iter().flat_map(|row| &row[..size.1]).copied();
+                    moments.add(simd, channel, fresh, rows);
+                }
+                for (i, out) in out.iter().enumerate().take(size.0) {
+                    for (j, out) in out.iter().enumerate().take(size.1) {
                         let y = (picture * g.out.0 + row * M + i) * g.out.1;
                         let at = (y + column * M + j) * g.o + channel;
                         // SAFETY: no other job has this tile.

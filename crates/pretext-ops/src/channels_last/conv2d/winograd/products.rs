@@ -66,6 +66,8 @@ pub(super) struct OuterProduct<'a> {
     pub(super) input: &'a Points,
     pub(super) output: &'a Points,
     pub(super) sums: Shared<'a, f32>,
+    /// Whether nothing has been written to the sums yet.
+    pub(super) fresh: bool,
 }
 
 impl WithSimd for OuterProduct<'_> {
@@ -110,7 +112,7 @@ fn outer_tile<S: Simd, const M: usize, const V: usize>(
     let out = unsafe { job.sums.part(at, M * width) };
     for (out, sums) in out.chunks_exact_mut(width).zip(sums) {
         for (out, sums) in out.chunks_exact_mut(S::F32_LANES).zip(sums) {
-            let sums = simd.add_f32s(f32::load(simd, out), sums);
+            let sums = if job.fresh { sums } else { simd.add_f32s(f32::load(simd, out), sums) };
             f32::save(simd, out, sums);
         }
     }
