@@ -14,6 +14,24 @@ pub enum Error {
         /// The number of bytes as given.
         bytes: usize,
     },
+    /// Rows that overlap, or fewer bytes than rows and their gaps take.
+    #[error("{bytes} bytes in rows of {stride} are too few for an RGB picture of {} x {}", size.width, size.height)]
+    Stride {
+        /// The size as given.
+        size: Size,
+        /// From row to row, in bytes, as given.
+        stride: usize,
+        /// The number of bytes as given.
+        bytes: usize,
+    },
+    /// The place for a view is not as large as the view.
+    #[error("a view of {} x {} is 3 x {} numbers, not {numbers}", size.width, size.height, size.area())]
+    Output {
+        /// The view's size.
+        size: Size,
+        /// How many numbers there is room for.
+        numbers: usize,
+    },
     /// An image without pixels.
     #[error("an image of {} x {} has no pixels", size.width, size.height)]
     Empty {

@@ -1,6 +1,6 @@
 //! Images: RGB, one byte a channel, pixel after pixel, row after row.
 
-use crate::Error;
+use crate::{Error, ImageRef};
 
 /// Width and height, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +119,12 @@ impl Image {
         Self { size, pixels: colour.repeat(size.area() as usize) }
     }
 
+    /// An image of as many bytes as its size takes.
+    pub(crate) fn of_bytes(size: Size, pixels: Vec<u8>) -> Self {
+        debug_assert_eq!(pixels.len() as u64, 3 * size.area());
+        Self { size, pixels }
+    }
+
     /// Its size.
     pub fn size(&self) -> Size {
         self.size
@@ -137,6 +143,11 @@ impl Image {
     /// Its bytes, to keep.
     pub fn into_pixels(self) -> Vec<u8> {
         self.pixels
+    }
+
+    /// It, borrowed.
+    pub fn view(&self) -> ImageRef<'_> {
+        ImageRef::of_bytes(self.size, &self.pixels)
     }
 
     /// One pixel.

@@ -24,9 +24,10 @@
 //!
 //! Semantics are torchvision's; the README lists what differs.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod image;
+mod image_ref;
 mod normalise;
 
 pub mod ops;
@@ -35,11 +36,15 @@ mod plan;
 mod transform;
 pub mod transforms;
 
+mod fused;
+
 mod error;
 mod mixup;
 
 pub use crate::image::{Image, Rect, Size};
 pub use error::Error;
+pub use fused::{Canvas, Element, ISA_VARIABLE, Isa, Layout, Workspace};
+pub use image_ref::ImageRef;
 pub use mixup::{Mixup, MixupParams};
 pub use normalise::Normalise;
 pub use plan::{Op, Plan};

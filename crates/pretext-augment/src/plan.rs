@@ -3,7 +3,7 @@
 use crate::ops::{
     Blur, Colour, Corrupt, CropResize, Fill, Flip, Grey, GreyBlur, ResizeCrop, Solarise, Tiles,
 };
-use crate::{Image, Size};
+use crate::{Element, Error, Image, ImageRef, Layout, Normalise, Size, Workspace};
 
 /// One operation on pixels, with every decision already taken.
 ///
@@ -76,6 +76,38 @@ impl Plan {
     /// Carries the plan out.
     pub fn apply(&self, image: Image) -> Image {
         self.0.iter().fold(image, |image, op| op.apply(image))
+    }
+
+    /// Carries the plan out on borrowed pixels and writes the result normalised: bit for bit what
+    /// [`apply`](Self::apply) and [`Normalise::to_chw`] give, in vectors and without an allocation
+    /// once the workspace has room. [`Workspace`] has an example.
+    ///
+    /// # Errors
+    /// If `out` does not hold three numbers for each pixel of
+    /// [`output_size`](Self::output_size).
+    pub fn write<E: Element>(
+        &self,
+        picture: ImageRef<'_>,
+        normalise: &Normalise,
+        layout: Layout,
+        workspace: &mut Workspace,
+        out: &mut [E],
+    ) -> Result<(), Error> {
+        let size = self.output_size(picture.size());
+        if out.len() as u64 != 3 * size.area() {
+            return Err(Error::Output { size, numbers: out.len() });
+        }
+        let mut canvas = workspace.open(picture);
+        canvas.apply(self);
+        canvas.write(normalise, layout, out)
+    }
+
+    /// Carries the plan out on borrowed pixels: byte for byte what [`apply`](Self::apply) gives, in
+    /// vectors.
+    pub fn view(&self, picture: ImageRef<'_>, workspace: &mut Workspace) -> Image {
+        let mut canvas = workspace.open(picture);
+        canvas.apply(self);
+        canvas.image()
     }
 
     /// The size of what comes out for an image of this size.

@@ -1,12 +1,20 @@
 //! Gaussian blur.
+//!
+//! # Specification
+//!
+//! The kernel has `kernel` taps in each direction (an even number counts as the next odd one),
+//! `exp(-x^2 / (2 sigma^2))` normalised to sum 1; beyond the border the image is reflected without
+//! repeating the border pixel, as often as it takes. As torchvision's `gaussian_blur`. It is carried
+//! out in whole numbers, as `weights.rs` specifies; taps that weigh less than a 32768th drop out.
 
+use super::weights::{FIRST, SECOND, gaussian, half};
 use crate::{Image, Rect};
 
-/// Blurs all of an image by a Gaussian.
+/// Blurs all of an image by a Gaussian, as torchvision's `gaussian_blur`.
 ///
-/// The kernel has `kernel` taps in each direction (an even number counts as the next odd one),
-/// `exp(-x^2 / (2 sigma^2))` normalised to sum 1; beyond the border the image is reflected without
-/// repeating the border pixel. As torchvision's `gaussian_blur`.
+/// The kernel has `kernel` taps in each direction (an even number counts as the next odd one, and
+/// more than 16,383 as that many); beyond the border the image is reflected without repeating the
+/// border pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Blur {
     /// Taps in each direction.
@@ -27,14 +35,6 @@ impl Blur {
         let whole = Rect::whole(image.size());
         blur_rect(&mut image, whole, *self);
         image
-    }
-
-    fn taps(&self) -> Vec<f32> {
-        // Farther taps weigh nothing, not even in `f64`.
-        let reach = ((self.kernel / 2) as i32).min((40.0 * self.sigma).ceil() as i32);
-        let weight = |i: i32| (-0.5 * (f64::from(i) / f64::from(self.sigma)).powi(2)).exp();
-        let sum: f64 = (-reach..=reach).map(weight).sum();
-        (-reach..=reach).map(|i| (weight(i) / sum) as f32).collect()
     }
 }
 
@@ -60,7 +60,8 @@ pub(super) fn blurred<const C: usize>(
         return vec![];
     }
     let size = image.size();
-    let taps = if blur.sigma > 0.0 { blur.taps() } else { vec![1.0] };
+    let mut taps = vec![];
+    gaussian(blur.kernel, blur.sigma, &mut taps);
     let reach = (taps.len() / 2) as i64;
     let reached = |start: u32, length: u32, extent: u32| -> Vec<usize> {
         let start = i64::from(start) - reach;
@@ -72,40 +73,42 @@ pub(super) fn blurred<const C: usize>(
     let top = rows.iter().min().map_or(0, |&y| y);
     let bottom = rows.iter().max().map_or(0, |&y| y);
 
-    let width = rect.width as usize;
-    let mut across = vec![[0.0; C]; (bottom + 1 - top) * width];
-    let mut line = vec![[0.0; C]; columns.len()];
-    for (y, out) in (top..).zip(across.chunks_exact_mut(width)) {
-        let (source, _) = image.row(Rect::whole(size), y as u32).as_chunks::<3>();
-        for (value, &x) in line.iter_mut().zip(&columns) {
-            *value = f(source[x]).map(f32::from);
-        }
-        for (x, &tap) in taps.iter().enumerate() {
-            add(out, tap, &line[x..]);
-        }
-    }
+    // Each line is as long as a row and what its kernel reaches.
+    let lines: Vec<[u8; C]> = (top..=bottom)
+        .flat_map(|y| {
+            let (source, _) = image.row(Rect::whole(size), y as u32).as_chunks::<3>();
+            columns.iter().map(|&x| f(source[x]))
+        })
+        .collect();
 
-    let mut out = Vec::with_capacity(width * rect.height as usize);
-    let mut sums = vec![[0.0; C]; width];
-    for i in 0..rect.height as usize {
-        sums.fill([0.5; C]);
+    let mut out = vec![[0; C]; rect.width as usize * rect.height as usize];
+    let mut sums = vec![[0; C]; columns.len()];
+    for (i, out) in out.chunks_exact_mut(rect.width as usize).enumerate() {
+        sums.fill([half(FIRST); C]);
         for (&tap, y) in taps.iter().zip(&rows[i..]) {
-            add(&mut sums, tap, &across[(y - top) * width..]);
+            let line = &lines[(y - top) * columns.len()..][..columns.len()];
+            for (sum, &value) in sums.as_flattened_mut().iter_mut().zip(line.as_flattened()) {
+                *sum += i32::from(tap) * i32::from(value);
+            }
         }
-        out.extend(sums.iter().map(|sum| sum.map(|value| value as u8)));
+        for sum in sums.as_flattened_mut() {
+            *sum >>= FIRST;
+        }
+        for (x, pixel) in out.iter_mut().enumerate() {
+            let mut totals = [half(SECOND); C];
+            for (&tap, values) in taps.iter().zip(&sums[x..]) {
+                for (total, value) in totals.iter_mut().zip(values) {
+                    *total += i32::from(tap) * value;
+                }
+            }
+            *pixel = totals.map(|total| (total >> SECOND) as u8);
+        }
     }
     out
 }
 
-/// Adds the values, as many as there are sums, times the tap.
-fn add<const C: usize>(sums: &mut [[f32; C]], tap: f32, values: &[[f32; C]]) {
-    for (sum, value) in sums.as_flattened_mut().iter_mut().zip(values.as_flattened()) {
-        *sum += tap * value;
-    }
-}
-
 /// A coordinate beyond the border, reflected as often as it takes: `2 1 | 0 1 2 | 1 0`.
-fn reflected(at: i64, extent: u32) -> usize {
+pub(crate) fn reflected(at: i64, extent: u32) -> usize {
     let last = i64::from(extent) - 1;
     if last == 0 {
         return 0;

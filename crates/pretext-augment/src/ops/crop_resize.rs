@@ -21,7 +21,8 @@ impl CropResize {
         if crop == Rect::whole(size) && size == image.size() {
             return image;
         }
-        resample(&image, crop, size, Rect::whole(size))
+        let view = image.view();
+        resample(view.crop(crop).unwrap_or(view), size, Rect::whole(size))
     }
 
     /// The size of what comes out.

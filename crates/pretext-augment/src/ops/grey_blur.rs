@@ -27,13 +27,19 @@ pub struct Region {
     pub sigma: Option<f32>,
 }
 
+impl Region {
+    /// Its blur; one that does nothing if it only turns grey.
+    pub(crate) fn blur(&self) -> Blur {
+        self.sigma.map_or(Blur { kernel: 1, sigma: 0.0 }, Blur::of_sigma)
+    }
+}
+
 impl GreyBlur {
     /// Carries the operation out.
     pub fn apply(&self, mut image: Image) -> Image {
         let patch = |region: &Region| {
             let rect = region.rect.clipped(image.size());
-            let blur = region.sigma.map_or(Blur { kernel: 1, sigma: 0.0 }, Blur::of_sigma);
-            (rect, blurred(&image, rect, blur, |pixel| [luma(pixel)]))
+            (rect, blurred(&image, rect, region.blur(), |pixel| [luma(pixel)]))
         };
         // All patches are read before the first is written: what was done to one region must not
         // shine through in another.

@@ -14,6 +14,7 @@ mod resample;
 mod resize_crop;
 mod solarise;
 mod tiles;
+pub(crate) mod weights;
 
 pub use blur::Blur;
 pub use colour::Colour;
@@ -27,4 +28,5 @@ pub use resize_crop::ResizeCrop;
 pub use solarise::Solarise;
 pub use tiles::Tiles;
 
+pub(crate) use blur::reflected;
 pub(crate) use grey::luma;

@@ -1,84 +1,58 @@
-//! Antialiased resizing of a rectangle, of which only the part that is asked for is computed.
+//! Antialiased resizing of a picture, of which only the part that is asked for is computed.
 //!
 //! # Specification
 //!
-//! Nothing outside of the rectangle bleeds in. Each output pixel is the mean of the input pixels
-//! around its centre, weighted in each direction by a triangle that is as wide as two input pixels,
-//! or as two output pixels where the image shrinks: the antialiased bilinear filter of PIL and
-//! torchvision. Only the result is rounded to bytes, halves up. PIL rounds between its two passes
-//! too, and its versions differ in which comes first: this is within one level of all of them.
+//! Each output pixel is the mean of the input pixels around its centre, weighted in each direction by
+//! a triangle that is as wide as two input pixels, or as two output pixels where the image shrinks:
+//! the antialiased bilinear filter of PIL and torchvision. It is carried out in whole numbers, as
+//! `weights.rs` specifies. PIL rounds between its two passes to levels, and its versions differ in
+//! which comes first: this is within one level of all of them.
 
-use crate::{Image, Rect, Size};
+use super::weights::{FIRST, SECOND, Windows, half};
+use crate::{Image, ImageRef, Rect, Size};
 
-/// Brings `crop` to `size` and returns `part` of it. `crop` must lie inside the image, `part`
-/// inside of `size`, and both must hold a pixel.
-pub(super) fn resample(image: &Image, crop: Rect, size: Size, part: Rect) -> Image {
-    let columns = windows(crop.width, size.width, part.x..part.x + part.width);
-    let rows = windows(crop.height, size.height, part.y..part.y + part.height);
-    // Only the rows that the second pass reads.
-    let top = rows.first().map_or(0, |window| window.first);
-    let bottom = rows.last().map_or(0, |window| window.first + window.weights.len());
-    let strip = Rect { y: crop.y + top as u32, height: (bottom - top) as u32, ..crop };
-    down(&across(image, strip, &columns), top, &rows, part.width)
-}
-
-/// What one output pixel is made of: input pixels from `first` on, by their weights.
-struct Window {
-    first: usize,
-    weights: Vec<f32>,
-}
-
-fn windows(from: u32, to: u32, wanted: std::ops::Range<u32>) -> Vec<Window> {
-    let scale = f64::from(from) / f64::from(to);
-    let reach = scale.max(1.0);
-    wanted
-        .map(|i| {
-            let centre = (f64::from(i) + 0.5) * scale;
-            let first = (centre - reach + 0.5).max(0.0) as usize;
-            let past = (centre + reach + 0.5).min(f64::from(from)) as usize;
-            let weight = |x: usize| (1.0 - ((x as f64 + 0.5 - centre) / reach).abs()).max(0.0);
-            let sum: f64 = (first..past).map(weight).sum();
-            Window { first, weights: (first..past).map(|x| (weight(x) / sum) as f32).collect() }
-        })
-        .collect()
-}
-
-/// The first pass: `[strip's height, columns, 3]`, not rounded.
-fn across(image: &Image, strip: Rect, columns: &[Window]) -> Vec<[f32; 3]> {
-    let mut out = Vec::with_capacity(columns.len() * strip.height as usize);
-    for y in strip.y..strip.y + strip.height {
-        let (pixels, _) = image.row(strip, y).as_chunks::<3>();
-        out.extend(columns.iter().map(|window| {
-            let mut sum = [0.0; 3];
-            for (pixel, weight) in pixels[window.first..].iter().zip(&window.weights) {
-                for (sum, &value) in sum.iter_mut().zip(pixel) {
-                    *sum += weight * f32::from(value);
-                }
-            }
-            sum
-        }));
+/// Brings an image to `size` and returns `part` of it, which must lie inside of `size` and hold a
+/// pixel.
+pub(super) fn resample(image: ImageRef<'_>, size: Size, part: Rect) -> Image {
+    let Size { width, height } = image.size();
+    let rows = Windows::new(height, size.height, part.y..part.y + part.height);
+    let columns = Windows::new(width, size.width, part.x..part.x + part.width);
+    let mut out = Image::filled(part.size(), [0; 3]);
+    let mut sums = vec![[0_i32; 3]; width as usize];
+    for (y, out) in out.pixels_mut().chunks_exact_mut(3 * part.width as usize).enumerate() {
+        down(image, &rows, y, &mut sums);
+        along(&sums, &columns, out);
     }
     out
 }
 
-/// The second pass, over lines of which the first is row `top`.
-fn down(lines: &[[f32; 3]], top: usize, rows: &[Window], width: u32) -> Image {
-    let line = 3 * width as usize;
-    let mut out = Image::filled(Size { width, height: rows.len() as u32 }, [0; 3]);
-    let mut sums = vec![0.0_f32; line];
-    for (out, window) in out.pixels_mut().chunks_exact_mut(line).zip(rows) {
-        sums.fill(0.5);
-        let inputs = lines.as_flattened()[(window.first - top) * line..].chunks_exact(line);
-        for (values, weight) in inputs.zip(&window.weights) {
+/// The first pass: one row of the output's, in 128ths of a level.
+fn down(image: ImageRef<'_>, rows: &Windows, y: usize, sums: &mut [[i32; 3]]) {
+    sums.fill([half(FIRST); 3]);
+    let (first, weights) = rows.at(y);
+    for (y, &weight) in (first as u32..image.size().height).zip(weights.as_flattened()) {
+        for (sum, &byte) in sums.as_flattened_mut().iter_mut().zip(image.row(y)) {
+            *sum += i32::from(weight) * i32::from(byte);
+        }
+    }
+    for sum in sums.as_flattened_mut() {
+        *sum >>= FIRST;
+    }
+}
+
+/// The second pass: the row's pixels.
+fn along(line: &[[i32; 3]], columns: &Windows, out: &mut [u8]) {
+    let (pixels, _) = out.as_chunks_mut::<3>();
+    for (x, pixel) in pixels.iter_mut().enumerate() {
+        let (first, weights) = columns.at(x);
+        let mut sums = [half(SECOND); 3];
+        for (values, &weight) in line[first..].iter().zip(weights.as_flattened()) {
             for (sum, value) in sums.iter_mut().zip(values) {
-                *sum += weight * value;
+                *sum += i32::from(weight) * value;
             }
         }
-        for (out, sum) in out.iter_mut().zip(&sums) {
-            *out = *sum as u8;
-        }
+        *pixel = sums.map(|sum| (sum >> SECOND) as u8);
     }
-    out
 }
 
 #[cfg(test)]
@@ -94,12 +68,12 @@ mod tests {
     #[test]
     fn a_part_is_what_cutting_the_whole_gives() {
         let image = noise(Size { width: 23, height: 31 });
-        let crop = Rect { x: 2, y: 5, width: 17, height: 24 };
+        let crop = image.view().crop(Rect { x: 2, y: 5, width: 17, height: 24 }).unwrap();
         for (width, height) in [(40, 50), (9, 7), (17, 24), (30, 5)] {
             let size = Size { width, height };
-            let whole = resample(&image, crop, size, Rect::whole(size));
+            let whole = resample(crop, size, Rect::whole(size));
             let part = Rect { x: 3, y: 1, width: 5, height: 4 };
-            assert_eq!(resample(&image, crop, size, part), whole.crop(part).unwrap());
+            assert_eq!(resample(crop, size, part), whole.crop(part).unwrap());
         }
     }
 
@@ -107,7 +81,7 @@ mod tests {
     fn the_same_size_is_a_copy() {
         let image = noise(Size { width: 9, height: 5 });
         let whole = Rect::whole(image.size());
-        assert_eq!(resample(&image, whole, image.size(), whole), image);
+        assert_eq!(resample(image.view(), image.size(), whole), image);
     }
 
     #[test]
@@ -115,9 +89,44 @@ mod tests {
         let bytes = (0..8).flat_map(|x| [10 * x; 3]).collect();
         let image = Image::new(Size { width: 8, height: 1 }, bytes).unwrap();
         let size = Size { width: 4, height: 1 };
-        let out = resample(&image, Rect::whole(image.size()), size, Rect::whole(size));
+        let out = resample(image.view(), size, Rect::whole(size));
         // By hand: weights 1, 3, 3, 1 eighths inside, 3, 3, 1 sevenths at the borders.
         let reds: Vec<u8> = out.pixels().iter().step_by(3).copied().collect();
         assert_eq!(reds, [7, 25, 45, 63]);
+    }
+
+    /// The filter in real numbers.
+    fn real(image: &Image, size: Size, x: u32, y: u32, channel: usize) -> f64 {
+        let triangle = |from: u32, to: u32, at: u32, i: u32| {
+            let scale = f64::from(from) / f64::from(to);
+            let distance = f64::from(i) + 0.5 - (f64::from(at) + 0.5) * scale;
+            (1.0 - (distance / scale.max(1.0)).abs()).max(0.0)
+        };
+        let (mut sum, mut weights) = (0.0, 0.0);
+        for row in 0..image.size().height {
+            for column in 0..image.size().width {
+                let weight = triangle(image.size().height, size.height, y, row)
+                    * triangle(image.size().width, size.width, x, column);
+                sum += weight * f64::from(image.pixel(column, row)[channel]);
+                weights += weight;
+            }
+        }
+        sum / weights
+    }
+
+    #[test]
+    fn whole_numbers_are_near_the_real_ones() {
+        let image = noise(Size { width: 37, height: 29 });
+        for (width, height) in [(16, 12), (60, 50), (36, 28), (1, 1), (5, 60)] {
+            let size = Size { width, height };
+            let out = resample(image.view(), size, Rect::whole(size));
+            for (x, y) in [(0, 0), (width / 2, height / 3), (width - 1, height - 1)] {
+                for channel in 0..3 {
+                    let off =
+                        f64::from(out.pixel(x, y)[channel]) - real(&image, size, x, y, channel);
+                    assert!(off.abs() < 0.53, "{size:?} ({x}, {y}): off by {off}");
+                }
+            }
+        }
     }
 }

@@ -21,7 +21,7 @@ impl ResizeCrop {
         if size == image.size() && part == Rect::whole(size) {
             return image;
         }
-        resample(&image, Rect::whole(image.size()), size, part)
+        resample(image.view(), size, part)
     }
 
     /// The size of what comes out.
@@ -29,7 +29,8 @@ impl ResizeCrop {
         self.resized().1.size()
     }
 
-    fn resized(&self) -> (Size, Rect) {
+    /// The size that the image is brought to, and what is cut out of that.
+    pub(crate) fn resized(&self) -> (Size, Rect) {
         let size = self.size.of_an_image();
         (size, self.crop.clipped_or_whole(size))
     }

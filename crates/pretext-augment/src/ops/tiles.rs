@@ -19,21 +19,24 @@ impl Tiles {
     /// Carries the operation out.
     pub fn apply(&self, image: Image) -> Image {
         let mut out = image.clone();
-        let Size { width, height } = image.size();
-        let side = self.side.max(1);
-        let tiles = side.saturating_mul(side);
-        let (w, h) = (width / side, height / side);
-        let rect = |i: u32| Rect { x: i % side * w, y: i / side * h, width: w, height: h };
-        for (place, &tile) in (0..tiles).zip(&self.order) {
-            if u32::from(tile) >= tiles {
-                continue;
-            }
-            let (from, to) = (rect(u32::from(tile)), rect(place));
-            for row in 0..h {
+        for (from, to) in self.moves(image.size()) {
+            for row in 0..to.height {
                 out.row_mut(to, to.y + row).copy_from_slice(image.row(from, from.y + row));
             }
         }
         out
+    }
+
+    /// Where the tiles of an image are, and where they come to lie.
+    pub(crate) fn moves(&self, size: Size) -> impl Iterator<Item = (Rect, Rect)> {
+        let side = self.side.max(1);
+        let tiles = side.saturating_mul(side);
+        let (width, height) = (size.width / side, size.height / side);
+        let rect = move |i: u32| Rect { x: i % side * width, y: i / side * height, width, height };
+        let moves = (0..tiles).zip(&self.order).map(|(place, &tile)| (u32::from(tile), place));
+        moves
+            .filter(move |&(tile, _)| tile < tiles)
+            .map(move |(tile, place)| (rect(tile), rect(place)))
     }
 
     /// The order that undoes this one, if it is a permutation.

@@ -1,0 +1,193 @@
+//! Vectors of AVX2, which AVX-512 processors take for whole numbers too; and the only `unsafe` code
+//! of this crate.
+#![allow(unsafe_code)]
+
+use std::arch::is_x86_feature_detected as detected;
+use std::arch::x86_64::*;
+
+use super::isa::Kernel;
+use super::vectors::{LANES, Vectors};
+
+/// Proof that the processor has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
+
+/// Proof that it has AVX-512 (F, BW, CD, DQ and VL) too.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(Avx2);
+
+impl Avx2 {
+    /// If the processor has it.
+    pub(super) fn new() -> Option<Self> {
+        let all = detected!("avx2") && detected!("fma") && detected!("bmi1") && detected!("bmi2");
+        all.then_some(Self(()))
+    }
+
+    /// Runs a kernel compiled for this instruction set.
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+        fn compiled<K: Kernel>(v: Avx2, kernel: K) -> K::Output {
+            kernel.run(v)
+        }
+        // SAFETY: `self` is proof that the processor has the features.
+        unsafe { compiled(self, kernel) }
+    }
+}
+
+impl Avx512 {
+    /// If the processor has AVX-512 too.
+    pub(super) fn new() -> Option<Self> {
+        let all = detected!("avx512f")
+            && detected!("avx512bw")
+            && detected!("avx512cd")
+            && detected!("avx512dq")
+            && detected!("avx512vl");
+        Avx2::new().filter(|_| all).map(Self)
+    }
+
+    /// Runs a kernel compiled for this instruction set.
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+        fn compiled<K: Kernel>(v: Avx2, kernel: K) -> K::Output {
+            kernel.run(v)
+        }
+        // SAFETY: `self` is proof that the processor has the features.
+        unsafe { compiled(self.0, kernel) }
+    }
+}
+
+/// Calls an intrinsic of AVX2 or of an older set.
+macro_rules! avx2 {
+    ($call:expr) => {
+        // SAFETY: `Avx2` is proof that the processor has the features; the intrinsics that are
+        // called by this macro touch no memory.
+        unsafe { $call }
+    };
+}
+
+impl Avx2 {
+    /// 16 bytes from memory.
+    #[inline(always)]
+    fn load_half<T: Copy, const N: usize>(self, from: &[T; N]) -> __m128i {
+        const { assert!(size_of::<T>() * N == 16) };
+        // SAFETY: the reference points to 16 bytes, and the load asks for no alignment.
+        unsafe { _mm_loadu_si128(std::ptr::from_ref(from).cast()) }
+    }
+}
+
+impl Vectors for Avx2 {
+    const NATIVE: bool = true;
+
+    type Words = __m256i;
+    type Sums = [__m256i; 2];
+
+    #[inline(always)]
+    fn words(self, words: &[i16; LANES]) -> __m256i {
+        // SAFETY: the reference points to 32 bytes, and the load asks for no alignment.
+        unsafe { _mm256_loadu_si256(std::ptr::from_ref(words).cast()) }
+    }
+
+    #[inline(always)]
+    fn store(self, words: __m256i, to: &mut [i16; LANES]) {
+        // SAFETY: the reference points to 32 bytes, and the store asks for no alignment.
+        unsafe { _mm256_storeu_si256(std::ptr::from_mut(to).cast(), words) }
+    }
+
+    #[inline(always)]
+    fn bytes(self, bytes: &[u8; LANES]) -> __m256i {
+        avx2!(_mm256_cvtepu8_epi16(self.load_half(bytes)))
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, words: __m256i, to: &mut [u8; LANES]) {
+        let half = avx2!(_mm_packus_epi16(
+            _mm256_castsi256_si128(words),
+            _mm256_extracti128_si256::<1>(words)
+        ));
+        // SAFETY: the reference points to 16 bytes, and the store asks for no alignment.
+        unsafe { _mm_storeu_si128(std::ptr::from_mut(to).cast(), half) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256i, b: __m256i) -> __m256i {
+        avx2!(_mm256_add_epi16(a, b))
+    }
+
+    #[inline(always)]
+    fn pair(self, [first, second]: [i16; 2]) -> __m256i {
+        avx2!(_mm256_set1_epi32(i32::from(first as u16) | i32::from(second) << 16))
+    }
+
+    #[inline(always)]
+    fn sums(self, start: i32) -> [__m256i; 2] {
+        [avx2!(_mm256_set1_epi32(start)); 2]
+    }
+
+    #[inline(always)]
+    fn multiply_add(
+        self,
+        [low, high]: [__m256i; 2],
+        a: __m256i,
+        b: __m256i,
+        weights: __m256i,
+    ) -> [__m256i; 2] {
+        avx2!([
+            _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), weights)),
+            _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), weights)),
+        ])
+    }
+
+    #[inline(always)]
+    fn narrow<const SHIFT: i32>(self, [low, high]: [__m256i; 2]) -> __m256i {
+        // The halves of each lane were unpacked by `multiply_add`; packing puts them back.
+        avx2!(_mm256_packs_epi32(_mm256_srai_epi32::<SHIFT>(low), _mm256_srai_epi32::<SHIFT>(high)))
+    }
+
+    #[inline(always)]
+    fn transpose(self, from: &[i16], stride: usize, to: &mut [[i16; LANES]; LANES]) {
+        for (half, to) in to.chunks_exact_mut(8).enumerate() {
+            // Row `y` in the lower lane, row `y + 8` in the upper one.
+            let part = |y: usize| match from[y * stride + 8 * half..].first_chunk::<8>() {
+                Some(words) => self.load_half(words),
+                None => unreachable!("16 rows of at least 16 numbers"),
+            };
+            let mut rows: [__m256i; 8] =
+                std::array::from_fn(|y| avx2!(_mm256_set_m128i(part(y + 8), part(y))));
+            // Three perfect shuffles of 8 rows of 8 are a transposition.
+            for _ in 0..3 {
+                let from = rows;
+                for i in 0..4 {
+                    rows[2 * i] = avx2!(_mm256_unpacklo_epi16(from[i], from[i + 4]));
+                    rows[2 * i + 1] = avx2!(_mm256_unpackhi_epi16(from[i], from[i + 4]));
+                }
+            }
+            for (to, column) in to.iter_mut().zip(rows) {
+                self.store(column, to);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn transpose_bytes(self, columns: &[__m256i; LANES]) -> [[u8; LANES]; LANES] {
+        // Two columns in each, rows 0 to 7 in the lower lane and 8 to 15 in the upper one.
+        let mut parts: [__m256i; 8] =
+            std::array::from_fn(|i| avx2!(_mm256_packus_epi16(columns[2 * i], columns[2 * i + 1])));
+        for _ in 0..4 {
+            let from = parts;
+            for i in 0..4 {
+                parts[2 * i] = avx2!(_mm256_unpacklo_epi8(from[i], from[i + 4]));
+                parts[2 * i + 1] = avx2!(_mm256_unpackhi_epi8(from[i], from[i + 4]));
+            }
+        }
+        let mut rows = [[0; LANES]; LANES];
+        for (y, part) in parts.into_iter().enumerate() {
+            let halves = avx2!([_mm256_castsi256_si128(part), _mm256_extracti128_si256::<1>(part)]);
+            for (half, y) in halves.into_iter().zip([y, y + 8]) {
+                // SAFETY: the row has 16 bytes, and the store asks for no alignment.
+                unsafe { _mm_storeu_si128(rows[y].as_mut_ptr().cast(), half) }
+            }
+        }
+        rows
+    }
+}

@@ -1,0 +1,172 @@
+//! The weights of resizing and blurring, in whole numbers: every processor and every device gets
+//! the same bytes.
+//!
+//! # Specification
+//!
+//! Real weights, computed in `f64` and of sum 1, become whole numbers of 16384ths of sum 16384: each
+//! is the difference of two neighbouring running sums, each rounded to the nearest. A filter is
+//! carried out down the columns first and then along the rows. The sums of the first pass are rounded
+//! to 128ths of a level, those of the second to levels; both round halves up. So
+//! `(sum + 64) >> 7` after the first pass and `(sum + 2^20) >> 21` after the second.
+
+use std::ops::Range;
+
+/// Weights are whole numbers of this.
+pub(crate) const ONE: i32 = 1 << 14;
+
+/// What the sums of the first pass are shifted by: bytes times weights to 128ths of a level.
+pub(crate) const FIRST: i32 = 7;
+/// What the sums of the second pass are shifted by: 128ths of a level times weights to levels.
+pub(crate) const SECOND: i32 = 21;
+
+/// Half of what is shifted out, so that halves are rounded up.
+pub(crate) const fn half(shift: i32) -> i32 {
+    1 << (shift - 1)
+}
+
+/// What the pixels of a line are made of when it is brought to another length, antialiased.
+#[derive(Default)]
+pub(crate) struct Windows {
+    /// Pairs of weights for each output pixel; the last ones may be 0.
+    pairs: usize,
+    firsts: Vec<u32>,
+    weights: Vec<[i16; 2]>,
+}
+
+impl Windows {
+    /// Those of the output pixels that are wanted of a line of `to` pixels made of one of `from`.
+    pub(crate) fn new(from: u32, to: u32, wanted: Range<u32>) -> Self {
+        let mut windows = Self::default();
+        windows.set(from, to, wanted);
+        windows
+    }
+
+    /// The same, in the memory of what was here before.
+    pub(crate) fn set(&mut self, from: u32, to: u32, wanted: Range<u32>) {
+        let (from, scale) = (f64::from(from), f64::from(from) / f64::from(to));
+        let reach = scale.max(1.0);
+        // No more pixels than this have a centre under a triangle of twice the reach.
+        self.pairs = ((2.0 * reach).ceil().min(from) as usize).div_ceil(2);
+        let inverse = 1.0 / reach;
+        self.firsts.clear();
+        self.weights.clear();
+        self.weights.resize(wanted.len() * self.pairs, [0; 2]);
+        let slots = self.weights.as_flattened_mut().chunks_exact_mut(2 * self.pairs);
+        for (slots, i) in slots.zip(wanted) {
+            let centre = (f64::from(i) + 0.5) * scale;
+            let first = (centre - reach + 0.5).max(0.0) as u32;
+            let past = (centre + reach + 0.5).min(from) as u32;
+            let nearest = f64::from(first) + 0.5 - centre;
+            let weight = |k: u32| (1.0 - ((nearest + f64::from(k)) * inverse).abs()).max(0.0);
+            let unit = f64::from(ONE) / (0..past - first).map(weight).sum::<f64>();
+            let (mut sum, mut before) = (0.0, 0);
+            for (slot, k) in slots.iter_mut().zip(0..past - first) {
+                sum += weight(k);
+                let up_to = (sum * unit + 0.5) as i32;
+                *slot = (up_to - before) as i16;
+                before = up_to;
+            }
+            self.firsts.push(first);
+        }
+    }
+
+    /// Pairs of weights for each output pixel.
+    pub(crate) fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// How many output pixels there are.
+    pub(crate) fn len(&self) -> usize {
+        self.firsts.len()
+    }
+
+    /// The first input pixel of an output pixel, and the weights from there on. The last weights may
+    /// be 0 and belong to no pixel.
+    #[inline(always)]
+    pub(crate) fn at(&self, i: usize) -> (usize, &[[i16; 2]]) {
+        (self.firsts[i] as usize, &self.weights[i * self.pairs..][..self.pairs])
+    }
+
+    /// The input pixels that any output pixel is made of, in a line of so many.
+    pub(crate) fn reached(&self, from: u32) -> Range<u32> {
+        let first = self.firsts.first().map_or(0, |&first| first);
+        let last = self.firsts.last().map_or(0, |&first| first);
+        first..last.saturating_add(2 * self.pairs as u32).min(from)
+    }
+}
+
+/// The weights of a Gaussian with `kernel` taps, an odd number of them and symmetric, without those
+/// that are 0 at both ends. An even number of taps counts as the next odd one, and no kernel has more
+/// than 16,383.
+pub(crate) fn gaussian(kernel: u32, sigma: f32, weights: &mut Vec<i16>) {
+    weights.clear();
+    if sigma > 0.0 {
+        // Farther taps weigh nothing, not even in `f64`.
+        let reach = (kernel / 2).min((40.0 * sigma).ceil() as u32).min(8191);
+        let weight = |i: u32| (-0.5 * (f64::from(i) / f64::from(sigma)).powi(2)).exp();
+        let side: f64 = (1..=reach).rev().map(weight).sum();
+        let unit = f64::from(ONE) / (1.0 + 2.0 * side);
+        let (mut sum, mut before) = (0.0, 0);
+        for i in (1..=reach).rev() {
+            sum += weight(i);
+            let up_to = (sum * unit + 0.5) as i32;
+            if up_to > 0 {
+                weights.push((up_to - before) as i16);
+            }
+            before = up_to;
+        }
+    }
+    let side: i32 = weights.iter().map(|&weight| i32::from(weight)).sum();
+    weights.push((ONE - 2 * side) as i16);
+    for i in (0..weights.len() - 1).rev() {
+        weights.push(weights[i]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_sum_to_one_and_lie_inside() {
+        for (from, to) in [(1, 1), (1, 9), (9, 1), (213, 128), (128, 213), (20_000, 3), (7, 7)] {
+            let windows = Windows::new(from, to, 0..to);
+            for i in 0..windows.len() {
+                let (first, weights) = windows.at(i);
+                let weights = weights.as_flattened();
+                let inside = from as usize - first;
+                assert_eq!(weights.iter().map(|&w| i32::from(w)).sum::<i32>(), ONE);
+                assert!(weights.iter().skip(inside).all(|&w| w == 0), "{from} to {to}, {i}");
+                assert!(weights.iter().all(|&w| w >= 0));
+            }
+        }
+    }
+
+    #[test]
+    fn windows_are_the_triangles() {
+        // By hand: shrunk to a half, weights 1, 3, 3, 1 eighths inside, 3, 3, 1 sevenths at the ends.
+        let windows = Windows::new(8, 4, 0..4);
+        let eighth = (ONE / 8) as i16;
+        assert_eq!(windows.at(1), (1, &[[eighth, 3 * eighth], [3 * eighth, eighth]][..]));
+        let (first, weights) = windows.at(0);
+        assert_eq!((first, weights), (0, &[[7022, 7021], [2341, 0]][..]));
+    }
+
+    #[test]
+    fn gaussians_are_symmetric_and_sum_to_one() {
+        let mut weights = vec![];
+        for (kernel, sigma) in
+            [(23, 2.0), (3, 0.8), (1, 5.0), (9, 0.1), (4, 1.0), (99, f32::INFINITY), (7, 0.0)]
+        {
+            gaussian(kernel, sigma, &mut weights);
+            assert_eq!(weights.iter().map(|&w| i32::from(w)).sum::<i32>(), ONE);
+            assert!(weights.iter().eq(weights.iter().rev()) && weights.len() % 2 == 1);
+            assert!(weights.len() as u32 <= kernel | 1, "{kernel} taps, {sigma}: {weights:?}");
+        }
+        gaussian(9, 0.1, &mut weights);
+        assert_eq!(weights, [ONE as i16]);
+        gaussian(3, 1.0, &mut weights);
+        // exp(-1/2) / (1 + 2 exp(-1/2)) of 16384.
+        assert_eq!(weights, [4491, 7402, 4491]);
+    }
+}
