@@ -1,23 +1,25 @@
 //! From an `image::RgbImage` to another view of it and what a network takes, in ten lines.
+//!
+//! `cargo run -p pretext-augment --features image --example ten_lines`
 
-use image::RgbImage;
 use pretext_augment::{
-    ColourJitter, Compose, HorizontalFlip, Image, Normalise, RandomResizedCrop, Size, Transform,
+    ColourJitter, Compose, HorizontalFlip, ImageRef, Layout, Normalise, RandomResizedCrop,
+    Transform, Workspace,
 };
 use rand::{SeedableRng, rngs::StdRng};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let rgb: RgbImage =
-        image::open(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/photograph.jpg"))?.into_rgb8();
-    let size = Size { width: rgb.width(), height: rgb.height() };
+    let rgb = image::open(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/photograph.jpg"))?.into_rgb8();
+    let picture = ImageRef::try_from(&rgb)?; // copies nothing
     let augment = Compose::new(vec![
         Box::new(RandomResizedCrop::torchvision(128)),
         Box::new(HorizontalFlip::default()),
         Box::new(ColourJitter::new(0.4, 0.4, 0.4, 0.1)),
     ]);
-    let view = augment.augment(Image::new(size, rgb.into_raw())?, &mut StdRng::seed_from_u64(0));
-    let mut input = vec![0.0; 3 * 128 * 128]; // [3, H, W]
-    Normalise::IMAGENET.to_chw(&view, &mut input);
-    RgbImage::from_raw(128, 128, view.into_pixels()).ok_or("no such size")?.save("view.png")?;
+    let plan = augment.sample(picture.size(), &mut StdRng::seed_from_u64(0));
+    let mut workspace = Workspace::new(); // one for each thread, again and again
+    let mut input = vec![0.0_f32; 3 * 128 * 128]; // [3, H, W]
+    plan.write(picture, &Normalise::IMAGENET, Layout::Chw, &mut workspace, &mut input)?;
+    image::RgbImage::from(plan.view(picture, &mut workspace)).save("view.png")?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What can go wrong: only what the caller hands in.
 
-use crate::Size;
+use crate::{Size, presets};
 
 /// Why something could not be made of the caller's numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,20 @@ pub enum Error {
         /// How many numbers there is room for.
         numbers: usize,
     },
+    /// Another number of places than of views.
+    #[error("{plans} plans make as many views, and there are places for {outputs}")]
+    Views {
+        /// How many plans were given.
+        plans: usize,
+        /// How many places were given.
+        outputs: usize,
+    },
+    /// A preset that there is not.
+    #[error("no preset is called \"{name}\"; there are {}", names())]
+    Preset {
+        /// The name as given.
+        name: String,
+    },
     /// An image without pixels.
     #[error("an image of {} x {} has no pixels", size.width, size.height)]
     Empty {
@@ -48,4 +62,8 @@ pub enum Error {
         /// What would do.
         remedy: &'static str,
     },
+}
+
+fn names() -> String {
+    presets::ALL.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")
 }

@@ -38,6 +38,11 @@ pub mod transforms;
 
 mod fused;
 
+pub mod presets;
+#[cfg(feature = "candle")]
+mod tensor;
+mod views;
+
 mod error;
 mod mixup;
 
@@ -48,8 +53,11 @@ pub use image_ref::ImageRef;
 pub use mixup::{Mixup, MixupParams};
 pub use normalise::Normalise;
 pub use plan::{Op, Plan};
+#[cfg(feature = "candle")]
+pub use tensor::batch;
 pub use transform::Transform;
 pub use transforms::*;
+pub use views::{View, Views, write_views};
 
 /// The version of `rand` whose `Rng` stands in this crate's signatures.
 pub use rand;

@@ -4,10 +4,10 @@
 
 use std::path::PathBuf;
 
-use pretext_augment::ops::{Blur, Colour, CropResize, Fill, Flip, Grey, Solarise};
+use pretext_augment::ops::{Blur, Colour, CropResize, Fill, Flip, Grey, Paint, Solarise};
 use pretext_augment::{
-    ColourJitter, EvalCrop, GaussianBlur, HorizontalFlip, Image, Normalise, Op, Plan,
-    RandomErasing, RandomResizedCrop, Rect, Size, Transform,
+    ColourJitter, EvalCrop, GaussianBlur, HorizontalFlip, Image, Isa, Normalise, Op, Plan,
+    RandomErasing, RandomResizedCrop, Rect, Size, Transform, Workspace,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
@@ -71,6 +71,16 @@ fn plan(case: &Value, input: Size) -> (Plan, u8) {
             let blur = Blur { kernel: whole("kernel"), sigma: float("sigma") };
             (Op::Blur(blur).into(), 1)
         }
+        "erase" => {
+            let [x, y, width, height] = whole_numbers(&case["rect"]);
+            let rects = vec![Rect { x, y, width, height }];
+            let paint = Paint::Colour(whole_numbers(&case["colour"]).map(|value: u32| value as u8));
+            (Op::Fill(Fill { rects, paint }).into(), 0)
+        }
+        "chain" => {
+            let steps = list(&case["steps"]).iter().flat_map(|step| plan(step, input).0.0);
+            (Plan(steps.collect()), whole("tolerance") as u8)
+        }
         other => panic!("the file has an op {other}"),
     }
 }
@@ -81,16 +91,24 @@ fn pixels_are_those_of_torchvision_pil_and_fastai() {
         let input = picture(&format!("{}.png", case["input"].as_str().unwrap()));
         let want = picture(case["file"].as_str().unwrap());
         let (plan, tolerance) = plan(case, input.size());
-        let out = plan.apply(input);
-        assert_eq!(out.size(), want.size(), "{case}");
-        let pairs = out.pixels().iter().zip(want.pixels());
-        let worst = pairs.clone().map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-        assert!(worst <= tolerance, "{case}: off by {worst}");
-        // Roundings may differ, but not to one side (PIL's second one makes it a little brighter).
-        let bias = pairs.map(|(&a, &b)| f64::from(a) - f64::from(b)).sum::<f64>();
-        let bias = bias / out.pixels().len() as f64;
-        assert!(bias.abs() < 0.15, "{case}: brighter by {bias}");
+        check(case, "plain", &plan.apply(input.clone()), &want, tolerance);
+        for isa in Isa::available() {
+            let out = plan.view(input.view(), &mut Workspace::with_isa(isa));
+            check(case, isa.name(), &out, &want, tolerance);
+        }
     }
+}
+
+#[track_caller]
+fn check(case: &Value, way: &str, out: &Image, want: &Image, tolerance: u8) {
+    assert_eq!(out.size(), want.size(), "{way}: {case}");
+    let pairs = out.pixels().iter().zip(want.pixels());
+    let worst = pairs.clone().map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    assert!(worst <= tolerance, "{way}: {case}: off by {worst}");
+    // Roundings may differ, but not to one side (PIL's second one makes it a little brighter).
+    let bias = pairs.map(|(&a, &b)| f64::from(a) - f64::from(b)).sum::<f64>();
+    let bias = bias / out.pixels().len() as f64;
+    assert!(bias.abs() < 0.15, "{way}: {case}: brighter by {bias}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Draws every transform: a strip of samples for each, and a contact sheet of all of them.
+//! Draws every transform: a strip of samples for each, a contact sheet of all of them, and one of the
+//! views of every preset.
 //!
 //! `cargo run -p pretext-augment --example contact_sheet -- [PICTURE [FOLDER]]`
 //!
@@ -36,7 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rgb = image::open(&picture).map_err(|error| format!("{}: {error}", picture.display()))?;
     let rgb = rgb.into_rgb8();
     let size = Size { width: rgb.width(), height: rgb.height() };
-    let rows = samples::of_every_transform(&Image::new(size, rgb.into_raw())?)?;
+    let image = Image::new(size, rgb.into_raw())?;
+    let rows = samples::of_every_transform(&image)?;
+    let presets = samples::of_every_preset(&image);
 
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for row in &rows {
@@ -45,8 +48,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         save(&strip, &file.with_extension("png"))?;
         embed::write(&strip, row.name, &file.with_extension("md"))?;
     }
-    save(&sheet(&rows), &folder.join("contact_sheet.png"))?;
-    println!("{} transforms are drawn in {}", rows.len(), folder.display());
+    save(&sheet(&rows, 2), &folder.join("contact_sheet.png"))?;
+    save(&sheet(&presets, 1), &folder.join("presets.png"))?;
+    let (transforms, presets) = (rows.len(), presets.len());
+    println!("{transforms} transforms and {presets} presets are drawn in {}", folder.display());
     Ok(())
 }
 
@@ -62,14 +67,15 @@ fn strip(views: &[Image], side: u32) -> RgbImage {
     strip
 }
 
-/// The strips of all transforms in two columns, each under its name.
-fn sheet(rows: &[Row]) -> RgbImage {
+/// The strips in columns, each under its name.
+fn sheet(rows: &[Row], columns: u32) -> RgbImage {
     let (side, margin, label) = (64, 16, 26);
     let strips: Vec<RgbImage> = rows.iter().map(|row| strip(&row.views, side)).collect();
-    let (width, height) = strips.first().map_or((0, 0), |strip| strip.dimensions());
-    let (width, height) = (width + margin, height + label + margin / 2);
-    let lines = strips.len().div_ceil(2);
-    let mut sheet = RgbImage::from_pixel(2 * width + margin, lines as u32 * height + margin, PAPER);
+    let width = strips.iter().map(RgbImage::width).max().unwrap_or(0) + margin;
+    let height = side + label + margin / 2;
+    let lines = strips.len().div_ceil(columns as usize);
+    let size = (columns * width + margin, lines as u32 * height + margin);
+    let mut sheet = RgbImage::from_pixel(size.0, size.1, PAPER);
     for (i, (row, strip)) in rows.iter().zip(&strips).enumerate() {
         let (x, y) =
             (margin + (i / lines) as u32 * width, margin / 2 + (i % lines) as u32 * height);

@@ -3,7 +3,7 @@
 use pretext_augment::{
     ColourJitter, Colourise, Compose, Corruption, CutOut, Error, EvalCrop, GaussianBlur, Greyscale,
     HorizontalFlip, Image, Jigsaw, Mixup, Normalise, OneOf, Probability, RandomErasing,
-    RandomGreyBlur, RandomResizedCrop, RandomSolarise, Size, Transform,
+    RandomGreyBlur, RandomResizedCrop, RandomSolarise, Size, Transform, Workspace, presets,
 };
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -70,6 +70,21 @@ pub(super) fn of_every_transform(picture: &Image) -> Result<Vec<Row>, Error> {
     rows.push(Row { name: "Mixup", views: mixed(&rows[0].views) });
     rows.push(Row { name: "Normalise", views: rows[1].views.iter().map(normalised).collect() });
     Ok(rows)
+}
+
+/// Views that each preset makes of one picture, as often as they fit into a row of ten.
+pub(super) fn of_every_preset(picture: &Image) -> Vec<Row> {
+    let (mut rng, mut workspace) = (StdRng::seed_from_u64(SEED), Workspace::new());
+    let row = |preset: &presets::Preset| {
+        let published = preset.views_at(SIDE);
+        let mut views = vec![];
+        while views.len() + published.len() <= 10 {
+            let plans = published.sample(picture.size(), &mut rng);
+            views.extend(plans.iter().map(|plan| plan.view(picture.view(), &mut workspace)));
+        }
+        Row { name: preset.name, views }
+    };
+    presets::ALL.iter().map(row).collect()
 }
 
 /// Views as a batch, mixed with each other.

@@ -167,6 +167,6 @@ mod tests {
         assert_eq!(weights, [ONE as i16]);
         gaussian(3, 1.0, &mut weights);
         // exp(-1/2) / (1 + 2 exp(-1/2)) of 16384.
-        assert_eq!(weights, [4491, 7402, 4491]);
+        assert_eq!(weights, [4490, 7404, 4490]);
     }
 }

@@ -35,6 +35,13 @@ pub struct Jigsaw {
 /// The most orders of 3 x 3 tiles: finding farther ones takes long and labels get rare.
 const MOST: usize = 1000;
 
+impl Default for Jigsaw {
+    /// 3 x 3 tiles in 30 orders.
+    fn default() -> Self {
+        Self { side: 3, orders: farthest(9, 30) }
+    }
+}
+
 impl Jigsaw {
     /// A jigsaw of `tiles` by `tiles` tiles, 2 or 3, laid in so many orders: 2 to 24 for 2 x 2
     /// tiles, 2 to 1000 for 3 x 3.

@@ -89,6 +89,81 @@ for source, pil in inputs.items():
         picture = F.gaussian_blur(tensor, [kernel, kernel], [sigma, sigma])
         case("blur", source, picture, kernel=kernel, sigma=sigma)
 
+# Erasing, with a colour.
+for source, (x, y, w, h), colour in [
+    ("photograph", (10, 5, 30, 41), (0, 0, 0)),
+    ("noise", (39, 0, 1, 33), (124, 116, 104)),
+]:
+    value = torch.tensor(colour, dtype=torch.uint8)[:, None, None]
+    picture = F.erase(F.pil_to_tensor(inputs[source]), y, x, h, w, value)
+    case("erase", source, picture, rect=[x, y, w, h], colour=list(colour))
+
+
+def step(tensor, op, values):
+    """One operation of a chain."""
+    match op:
+        case "crop":
+            (x, y, w, h), (width, height) = values["rect"], values["size"]
+            return F.resized_crop(tensor, y, x, h, w, [height, width], antialias=True)
+        case "flip":
+            return F.horizontal_flip(tensor)
+        case "grey":  # of PIL, which rounds
+            grey = F.rgb_to_grayscale(F.to_pil_image(tensor), num_output_channels=3)
+            return F.pil_to_tensor(grey)
+        case "blur":
+            k, sigma = values["kernel"], values["sigma"]
+            return F.gaussian_blur(tensor, [k, k], [sigma, sigma])
+        case "solarise":
+            return F.solarize(tensor, values["threshold"])
+        case _:
+            return getattr(F, f"adjust_{op}")(tensor, values["value"])
+
+
+# Whole views with fixed parameters. The first operation of those of tolerance 2 copies pixels; in the
+# others resizing is off by one level here and there, which what follows makes larger.
+def cropped(rect, size):
+    return ("crop", {"rect": rect, "size": size})
+
+
+def jitter(order, brightness, contrast, saturation, hue):
+    factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
+    return [(name, {"value": factors[name]}) for name in order.split()]
+
+
+FLIP, GREY = ("flip", {}), ("grey", {})
+blur = lambda kernel, sigma: ("blur", {"kernel": kernel, "sigma": sigma})
+same = cropped([7, 4, 66, 51], [66, 51])
+chains = [
+    # SimCLR, MoCo: jitter in several orders.
+    (2, [same, FLIP, *jitter("brightness contrast saturation hue", 1.4, 0.7, 1.5, 0.1)]),
+    (2, [same, *jitter("hue saturation contrast brightness", 0.8, 1.6, 0.5, -0.15), blur(7, 1.3)]),
+    (2, [same, *jitter("contrast hue brightness saturation", 1.2, 1.3, 1.8, 0.2), GREY]),
+    (2, [same, *jitter("saturation brightness hue contrast", 0.4, 0.4, 0.2, -0.05), FLIP]),
+    # BYOL's second view.
+    (2, [same, FLIP, *jitter("contrast saturation brightness hue", 0.9, 1.2, 0.9, 0.08), blur(23, 0.4),
+         ("solarise", {"threshold": 128})]),
+    # Multi-crop: a large and a small view, of odd sizes.
+    (3, [cropped([0, 2, 77, 58], [97, 91]), FLIP,
+         *jitter("brightness saturation contrast hue", 1.3, 1.2, 0.8, -0.1), blur(9, 1.9)]),
+    (3, [cropped([21, 13, 19, 17], [41, 41]),
+         *jitter("hue contrast brightness saturation", 0.7, 1.1, 1.4, 0.07), GREY]),
+    (3, [cropped([3, 0, 70, 60], [31, 33]), *jitter("contrast brightness", 1.1, 1.2, 0, 0), blur(3, 1.0)]),
+]  # fmt: skip
+for source in inputs:
+    for tolerance, steps in chains:
+        tensor = F.pil_to_tensor(inputs[source])
+        if source == "noise":  # is smaller
+            resized = lambda rect: [min(rect[0], 9), min(rect[1], 9), min(rect[2], 31), min(rect[3], 24)]
+            steps = [
+                (op, {**v, "rect": resized(v["rect"])} if op == "crop" else v) for op, v in steps
+            ]
+            if steps[0][1]["size"] == [66, 51]:
+                steps[0] = cropped([7, 4, 31, 24], [31, 24])
+        for op, values in steps:
+            tensor = step(tensor, op, values)
+        steps = [{"op": op, **values} for op, values in steps]
+        case("chain", source, tensor, tolerance=tolerance, steps=steps)
+
 # Every byte in every channel, by the way that published recipes take.
 ramp = PIL.Image.fromarray(np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, 2))
 normalise = v1.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])(v1.ToTensor()(ramp))
