@@ -5,8 +5,8 @@ mod common;
 use common::{SHAPES, noise, size, stream};
 use pretext_augment::{
     ColourJitter, Colourise, Compose, Corruption, CutOut, EvalCrop, GaussianBlur, Greyscale,
-    HorizontalFlip, Image, Jigsaw, OneOf, Probability, RandomErasing, RandomGreyBlur,
-    RandomResizedCrop, RandomSolarise, Side, Size, Transform,
+    HorizontalFlip, Image, Isa, Jigsaw, Layout, Normalise, OneOf, Probability, RandomErasing,
+    RandomGreyBlur, RandomResizedCrop, RandomSolarise, Side, Size, Transform, Workspace,
 };
 use rand::Rng as _;
 
@@ -168,7 +168,17 @@ fn odd_numbers_do_no_harm() {
             for seed in 0..12 {
                 let plan = transform.sample(size(width, height), &mut stream(seed));
                 let promised = plan.output_size(size(width, height));
-                assert_eq!(plan.apply(noise(size(width, height))).size(), promised, "{plan:?}");
+                let picture = noise(size(width, height));
+                let plain = plan.apply(picture.clone());
+                assert_eq!(plain.size(), promised, "{plan:?}");
+                for isa in Isa::available() {
+                    let workspace = &mut Workspace::with_isa(isa);
+                    assert_eq!(plan.view(picture.view(), workspace), plain, "{isa}: {plan:?}");
+                    let mut out = vec![f32::NAN; plain.pixels().len()];
+                    let (view, normalise) = (picture.view(), &Normalise::IMAGENET);
+                    plan.write(view, normalise, Layout::Hwc, workspace, &mut out).unwrap();
+                    assert!(out.iter().all(|value| value.is_finite()), "{isa}: {plan:?}");
+                }
             }
         }
     }

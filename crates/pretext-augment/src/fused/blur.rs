@@ -2,10 +2,19 @@
 
 use super::isa::Kernel;
 use super::planes::SLACK;
-use super::vectors::{LANES, Vectors};
+use super::vectors::{LANES, Vectors, vector, vector_mut};
 use crate::ops::reflected;
 use crate::ops::weights::{FIRST, SECOND, half};
 use crate::{Rect, Size};
+
+/// Memory that is used again from plane to plane.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Where the rows begin that a row is made of.
+    rows: Vec<usize>,
+    /// A row of the first pass, with what the kernel reaches at both sides.
+    line: Vec<i16>,
+}
 
 /// Blurs what a rectangle covers, which must lie inside and hold a pixel.
 pub(super) struct BlurPlane<'a> {
@@ -15,8 +24,7 @@ pub(super) struct BlurPlane<'a> {
     pub(super) rect: Rect,
     /// An odd number of weights, symmetric.
     pub(super) taps: &'a [i16],
-    /// Memory.
-    pub(super) line: &'a mut Vec<i16>,
+    pub(super) scratch: &'a mut Scratch,
     /// Where the rectangle's rows are written, one after the other; longer by [`SLACK`].
     pub(super) out: &'a mut [u8],
 }
@@ -26,7 +34,8 @@ impl Kernel for BlurPlane<'_> {
 
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
-        let Self { plane, size, rect, taps, line, out } = self;
+        let Self { plane, size, rect, taps, scratch, out } = self;
+        let Scratch { rows, line } = scratch;
         let [width, start, length] = [size.width, rect.x, rect.width].map(|v| v as usize);
         let reach = taps.len() / 2;
         // The line begins `reach` places to the left of the rectangle, perhaps beyond the border.
@@ -36,11 +45,13 @@ impl Kernel for BlurPlane<'_> {
         if line.len() < needed + SLACK {
             line.resize(needed + SLACK, 0);
         }
-        for i in 0..rect.height as usize {
-            let y = i64::from(rect.y) + i as i64;
-            let row = |k: i64| reflected(y + k, size.height) * width;
+        let first = i64::from(rect.y) - reach as i64;
+        let rows_of = first..first + i64::from(rect.height) + 2 * reach as i64;
+        rows.clear();
+        rows.extend(rows_of.map(|y| reflected(y, size.height) * width + left));
+        for (i, rows) in rows.windows(taps.len()).enumerate() {
             let inside = &mut line[place(left)..][..(right - left).next_multiple_of(LANES)];
-            down(v, plane, left, row, taps, inside);
+            down(v, plane, rows, taps, inside);
             // Beyond the borders.
             for at in (0..place(left)).chain(place(right)..needed) {
                 let x = reflected((at + start) as i64 - reach as i64, size.width);
@@ -51,42 +62,28 @@ impl Kernel for BlurPlane<'_> {
     }
 }
 
-/// The first pass: one row from `left` on; `row(k)` is where the row begins that is `k` below.
+/// The first pass: one row, from others that begin at `rows`.
 #[inline(always)]
-fn down<V: Vectors>(
-    v: V,
-    plane: &[u8],
-    left: usize,
-    row: impl Fn(i64) -> usize,
-    taps: &[i16],
-    line: &mut [i16],
-) {
+fn down<V: Vectors>(v: V, plane: &[u8], rows: &[usize], taps: &[i16], line: &mut [i16]) {
     let reach = taps.len() / 2;
-    let vector = |k: i64, at: usize| match plane[row(k) + left + at..].first_chunk() {
-        Some(vector) => v.bytes(vector),
-        None => v.bytes(&[0; LANES]),
-    };
-    let (vectors, _) = line.as_chunks_mut::<LANES>();
-    for (i, out) in vectors.iter_mut().enumerate() {
-        let at = LANES * i;
-        // Rows that are as far above as below have one weight.
-        let both = |k: usize| v.add(vector(-(k as i64), at), vector(k as i64, at));
+    for start in (0..line.len()).step_by(LANES) {
         let mut sums = v.sums(half(FIRST));
-        let mut before = (vector(0, at), taps[reach]);
-        let mut k = 1;
-        while k < reach {
-            let pair = v.pair([before.1, taps[reach + k]]);
-            sums = v.multiply_add(sums, before.0, both(k), pair);
-            before = (both(k + 1), taps[reach + k + 1]);
-            k += 2;
+        let mut before = v.bytes(vector(plane, rows[reach] + start));
+        // Rows that are as far above as below have one weight.
+        for k in 1..=reach {
+            let above = v.bytes(vector(plane, rows[reach - k] + start));
+            let below = v.bytes(vector(plane, rows[reach + k] + start));
+            let both = v.add(above, below);
+            if k % 2 == 1 {
+                let pair = v.pair([taps[reach + k - 1], taps[reach + k]]);
+                sums = v.multiply_add(sums, before, both, pair);
+            }
+            before = both;
         }
-        if k == reach {
-            let pair = v.pair([before.1, taps[reach + k]]);
-            sums = v.multiply_add(sums, before.0, both(k), pair);
-        } else {
-            sums = v.multiply_add(sums, before.0, before.0, v.pair([before.1, 0]));
+        if reach % 2 == 0 {
+            sums = v.multiply_add(sums, before, before, v.pair([taps[2 * reach], 0]));
         }
-        v.store(v.narrow::<FIRST>(sums), out);
+        v.store(v.narrow::<FIRST>(sums), vector_mut(line, start));
     }
 }
 
@@ -95,19 +92,17 @@ fn down<V: Vectors>(
 fn along<V: Vectors>(v: V, line: &[i16], taps: &[i16], length: usize, out: &mut [u8]) {
     let (vectors, _) = out[..length.next_multiple_of(LANES)].as_chunks_mut::<LANES>();
     let (pairs, last) = taps.as_chunks::<2>();
-    let vector = |at: usize| match line[at..].first_chunk() {
-        Some(vector) => v.words(vector),
-        None => v.words(&[0; LANES]),
-    };
     for (i, out) in vectors.iter_mut().enumerate() {
         let mut sums = v.sums(half(SECOND));
         let mut at = LANES * i;
         for &pair in pairs {
-            sums = v.multiply_add(sums, vector(at), vector(at + 1), v.pair(pair));
+            let (a, b) = (v.words(vector(line, at)), v.words(vector(line, at + 1)));
+            sums = v.multiply_add(sums, a, b, v.pair(pair));
             at += 2;
         }
         for &tap in last {
-            sums = v.multiply_add(sums, vector(at), vector(at), v.pair([tap, 0]));
+            let a = v.words(vector(line, at));
+            sums = v.multiply_add(sums, a, a, v.pair([tap, 0]));
         }
         v.store_bytes(v.narrow::<SECOND>(sums), out);
     }

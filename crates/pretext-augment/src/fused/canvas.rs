@@ -1,13 +1,13 @@
 //! The fused path: plans carried out on planes, and views written from there.
 
-use super::blur::BlurPlane;
+use super::blur::{self, BlurPlane};
 use super::isa::Isa;
 use super::planes::{Load, Luma, Planes, SLACK, room};
 use super::points::{Points, is_point};
 use super::resample::{self, Resample};
 use super::write::{Element, Layout, Scale, Write};
 use crate::ops::weights::gaussian;
-use crate::ops::{Blur, Fill, GreyBlur, Paint, Tiles};
+use crate::ops::{Blur, Fill, GreyBlur, Paint, Tiles, grown};
 use crate::{Error, Image, ImageRef, Normalise, Op, Plan, Rect, Size};
 
 /// Memory of the fused path, and the instruction set that it takes. One for each thread: what comes
@@ -38,7 +38,7 @@ pub struct Workspace {
     spare: Planes,
     resample: resample::Scratch,
     taps: Vec<i16>,
-    line: Vec<i16>,
+    blur: blur::Scratch,
     bytes: Vec<u8>,
     scale: Option<Scale>,
 }
@@ -245,22 +245,22 @@ impl Canvas<'_> {
 }
 
 impl Workspace {
-    fn blur(&mut self, isa: Isa, blur: Blur) {
-        let Self { planes, spare, taps, line, .. } = self;
-        gaussian(blur.kernel, blur.sigma, taps);
+    fn blur(&mut self, isa: Isa, op: Blur) {
+        let Self { planes, spare, taps, blur: scratch, .. } = self;
+        gaussian(op.kernel, op.sigma, taps);
         if taps.len() == 1 {
             return;
         }
         let (size, rect) = (planes.size, Rect::whole(planes.size));
         spare.reset(size);
         for (plane, out) in planes.channels.iter().zip(&mut spare.channels) {
-            isa.run(BlurPlane { plane, size, rect, taps, line, out });
+            isa.run(BlurPlane { plane, size, rect, taps, scratch, out });
         }
         std::mem::swap(planes, spare);
     }
 
     fn grey_blur(&mut self, isa: Isa, op: &GreyBlur) {
-        let Self { planes, spare, taps, line, .. } = self;
+        let Self { planes, spare, taps, blur: scratch, .. } = self;
         let size = planes.size;
         spare.reset(size);
         let [luma, patch, _] = &mut spare.channels;
@@ -278,7 +278,7 @@ impl Workspace {
         for (rect, blur) in regions {
             gaussian(blur.kernel, blur.sigma, taps);
             let width = rect.width as usize;
-            isa.run(BlurPlane { plane: luma, size, rect, taps, line, out: patch });
+            isa.run(BlurPlane { plane: luma, size, rect, taps, scratch, out: patch });
             for (row, y) in patch.chunks_exact(width).zip(rect.y..rect.y + rect.height) {
                 for channel in 0..3 {
                     planes.row_mut(channel, rect, y).copy_from_slice(row);
@@ -325,17 +325,6 @@ impl Workspace {
         let image = op.apply(Image::of_bytes(planes.size, pixels));
         isa.run(Load { image: image.view(), planes });
         *bytes = image.into_pixels();
-    }
-}
-
-/// A rectangle with so many more pixels at each side, cut off at 0.
-fn grown(rect: Rect, by: u32) -> Rect {
-    let (x, y) = (rect.x.saturating_sub(by), rect.y.saturating_sub(by));
-    Rect {
-        x,
-        y,
-        width: (rect.x - x).saturating_add(rect.width).saturating_add(by),
-        height: (rect.y - y).saturating_add(rect.height).saturating_add(by),
     }
 }
 

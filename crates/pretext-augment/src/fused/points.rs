@@ -61,13 +61,20 @@ fn segment<V: Vectors>(v: V, ops: &[Op], mean: f32, luma: bool, planes: &mut Pla
         planes.channels.each_mut().map(|plane| plane[..end].as_chunks_mut::<CHUNK>().0);
     let (mut total, mut left) = (0, len);
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
-        let mut values = [r.map(f32::from), g.map(f32::from), b.map(f32::from)];
+        let mut values = [[0.0; CHUNK]; 3];
+        for i in 0..CHUNK {
+            values[0][i] = f32::from(r[i]);
+            values[1][i] = f32::from(g[i]);
+            values[2][i] = f32::from(b[i]);
+        }
         for op in ops {
             point(v, op, mean, &mut values);
         }
         if !ops.is_empty() {
             for (bytes, values) in [r, g, b].into_iter().zip(&values) {
-                *bytes = values.map(to_byte);
+                for (byte, &value) in bytes.iter_mut().zip(values) {
+                    *byte = to_byte(value);
+                }
             }
         }
         if luma {
@@ -81,14 +88,21 @@ fn segment<V: Vectors>(v: V, ops: &[Op], mean: f32, luma: bool, planes: &mut Pla
 /// The sum of torchvision's luma, rounded down, of the first pixels.
 #[inline(always)]
 fn luma_sum<V: Vectors>(v: V, [red, green, blue]: &[Values; 3], count: usize) -> u64 {
-    let lumas: [u32; CHUNK] = std::array::from_fn(|i| {
-        (floor_luma(v, red[i], green[i], blue[i]) + WHOLE).to_bits() & 0xff
-    });
-    if count == CHUNK {
-        lumas.iter().sum::<u32>().into()
-    } else {
-        lumas[..count].iter().sum::<u32>().into()
+    let mut lumas = [0; CHUNK];
+    for i in 0..CHUNK {
+        lumas[i] = (floor_luma(v, red[i], green[i], blue[i]) + WHOLE).to_bits() & 0xff;
     }
+    let mut sum = 0_u32;
+    if count == CHUNK {
+        for luma in lumas {
+            sum += luma;
+        }
+    } else {
+        for &luma in &lumas[..count] {
+            sum += luma;
+        }
+    }
+    sum.into()
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@
 
 use super::isa::Kernel;
 use super::planes::{Planes, SLACK};
-use super::vectors::{LANES, Vectors};
+use super::vectors::{LANES, Vectors, vector, vector_mut};
 use crate::ops::weights::{FIRST, SECOND, Windows, half};
 use crate::{ImageRef, Rect, Size};
 
@@ -108,14 +108,18 @@ fn down<V: Vectors>(
         many => {
             let last = image.size().height as usize - 1;
             let row = |i: usize| image.row((first + i).min(last) as u32);
-            each_vector(line, row(0).len(), |at, out| {
+            let len = row(0).len();
+            for i in 0..len.div_ceil(LANES) {
+                // The last vector overlaps the one before.
+                let at = (LANES * i).min(len - LANES);
                 let mut sums = v.sums(half(FIRST));
                 for (i, &pair) in many.iter().enumerate() {
-                    let [a, b] = [row(2 * i), row(2 * i + 1)].map(|row| v.bytes(vector(row, at)));
+                    let a = v.bytes(vector(row(2 * i), at));
+                    let b = v.bytes(vector(row(2 * i + 1), at));
                     sums = v.multiply_add(sums, a, b, v.pair(pair));
                 }
-                v.store(v.narrow::<FIRST>(sums), out);
-            });
+                v.store(v.narrow::<FIRST>(sums), vector_mut(line, at));
+            }
         }
     }
 }
@@ -132,40 +136,21 @@ fn down_by<V: Vectors, const PAIRS: usize>(
     let last = image.size().height as usize - 1;
     // A weight of 0 may belong to no row.
     let row = |i: usize| image.row((first + i).min(last) as u32);
-    let rows: [[&[u8]; 2]; PAIRS] = std::array::from_fn(|i| [row(2 * i), row(2 * i + 1)]);
-    let weights = weights.map(|pair| v.pair(pair));
-    each_vector(line, row(0).len(), |at, out| {
+    let len = row(0).len();
+    let mut rows = [[&[][..]; 2]; PAIRS];
+    for (i, rows) in rows.iter_mut().enumerate() {
+        *rows = [&row(2 * i)[..len], &row(2 * i + 1)[..len]];
+    }
+    let line = &mut line[..len];
+    for i in 0..len.div_ceil(LANES) {
+        // The last vector overlaps the one before.
+        let at = (LANES * i).min(len - LANES);
         let mut sums = v.sums(half(FIRST));
-        for (pair, &weights) in rows.iter().zip(&weights) {
-            let [a, b] = pair.map(|row| v.bytes(vector(row, at)));
-            sums = v.multiply_add(sums, a, b, weights);
+        for k in 0..PAIRS {
+            let (a, b) = (v.bytes(vector(rows[k][0], at)), v.bytes(vector(rows[k][1], at)));
+            sums = v.multiply_add(sums, a, b, v.pair(weights[k]));
         }
-        v.store(v.narrow::<FIRST>(sums), out);
-    });
-}
-
-/// Calls `f` for vectors that cover `len` places of a line; the last two may overlap.
-#[inline(always)]
-fn each_vector(line: &mut [i16], len: usize, f: impl Fn(usize, &mut [i16; LANES])) {
-    let (vectors, rest) = line[..len].as_chunks_mut();
-    let count = vectors.len();
-    for (i, out) in vectors.iter_mut().enumerate() {
-        f(LANES * i, out);
-    }
-    if !rest.is_empty() && count > 0 {
-        let at = len - LANES;
-        if let Some(out) = line[at..].first_chunk_mut() {
-            f(at, out);
-        }
-    }
-}
-
-/// The vector at a place of a row, which is long enough.
-#[inline(always)]
-fn vector(row: &[u8], at: usize) -> &[u8; LANES] {
-    match row[at..].first_chunk() {
-        Some(vector) => vector,
-        None => &[0; LANES],
+        v.store(v.narrow::<FIRST>(sums), vector_mut(line, at));
     }
 }
 
@@ -195,13 +180,13 @@ fn along<V: Vectors>(
             let (values, _) = values.as_chunks::<6>();
             for (values, &pair) in values.iter().zip(weights) {
                 let weights = v.pair(pair);
-                for (channel, sums) in sums.iter_mut().enumerate() {
-                    let [a, b] = [channel, channel + 3].map(|i| v.words(&values[i]));
-                    *sums = v.multiply_add(*sums, a, b, weights);
+                for channel in 0..3 {
+                    let (a, b) = (v.words(&values[channel]), v.words(&values[channel + 3]));
+                    sums[channel] = v.multiply_add(sums[channel], a, b, weights);
                 }
             }
-            for (block, sums) in block.iter_mut().zip(sums) {
-                block[j] = v.narrow::<SECOND>(sums);
+            for channel in 0..3 {
+                block[channel][j] = v.narrow::<SECOND>(sums[channel]);
             }
         }
         for (plane, block) in planes.channels.iter_mut().zip(&block) {

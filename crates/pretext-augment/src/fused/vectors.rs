@@ -3,6 +3,24 @@
 /// Numbers in a vector.
 pub(super) const LANES: usize = 16;
 
+/// The vector at a place of memory, which must hold it.
+#[inline(always)]
+pub(super) fn vector<T>(from: &[T], at: usize) -> &[T; LANES] {
+    match from[at..at + LANES].try_into() {
+        Ok(vector) => vector,
+        Err(_) => unreachable!("a slice is as long as asked for"),
+    }
+}
+
+/// The same, to change.
+#[inline(always)]
+pub(super) fn vector_mut<T>(from: &mut [T], at: usize) -> &mut [T; LANES] {
+    match (&mut from[at..at + LANES]).try_into() {
+        Ok(vector) => vector,
+        Err(_) => unreachable!("a slice is as long as asked for"),
+    }
+}
+
 /// The operations that kernels need.
 pub(super) trait Vectors: Copy {
     /// Whether `f32::mul_add` and `f32::floor` are single instructions here.

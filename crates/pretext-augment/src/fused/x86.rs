@@ -5,6 +5,8 @@
 use std::arch::is_x86_feature_detected as detected;
 use std::arch::x86_64::*;
 
+// No closures around vectors in here, nor in any kernel: a closure is compiled by itself, without the
+// instructions, and would call a function for each of them.
 use super::isa::Kernel;
 use super::vectors::{LANES, Vectors};
 
@@ -74,6 +76,13 @@ impl Avx2 {
         // SAFETY: the reference points to 16 bytes, and the load asks for no alignment.
         unsafe { _mm_loadu_si128(std::ptr::from_ref(from).cast()) }
     }
+
+    /// 16 bytes to memory.
+    #[inline(always)]
+    fn store_half(self, half: __m128i, to: &mut [u8; LANES]) {
+        // SAFETY: the reference points to 16 bytes, and the store asks for no alignment.
+        unsafe { _mm_storeu_si128(std::ptr::from_mut(to).cast(), half) }
+    }
 }
 
 impl Vectors for Avx2 {
@@ -105,8 +114,7 @@ impl Vectors for Avx2 {
             _mm256_castsi256_si128(words),
             _mm256_extracti128_si256::<1>(words)
         ));
-        // SAFETY: the reference points to 16 bytes, and the store asks for no alignment.
-        unsafe { _mm_storeu_si128(std::ptr::from_mut(to).cast(), half) }
+        self.store_half(half, to);
     }
 
     #[inline(always)]
@@ -146,14 +154,14 @@ impl Vectors for Avx2 {
 
     #[inline(always)]
     fn transpose(self, from: &[i16], stride: usize, to: &mut [[i16; LANES]; LANES]) {
-        for (half, to) in to.chunks_exact_mut(8).enumerate() {
+        for half in 0..2 {
             // Row `y` in the lower lane, row `y + 8` in the upper one.
-            let part = |y: usize| match from[y * stride + 8 * half..].first_chunk::<8>() {
-                Some(words) => self.load_half(words),
-                None => unreachable!("16 rows of at least 16 numbers"),
-            };
-            let mut rows: [__m256i; 8] =
-                std::array::from_fn(|y| avx2!(_mm256_set_m128i(part(y + 8), part(y))));
+            let mut rows = [avx2!(_mm256_setzero_si256()); 8];
+            for (y, row) in rows.iter_mut().enumerate() {
+                let low = self.load_half(part(from, y * stride + 8 * half));
+                let high = self.load_half(part(from, (y + 8) * stride + 8 * half));
+                *row = avx2!(_mm256_set_m128i(high, low));
+            }
             // Three perfect shuffles of 8 rows of 8 are a transposition.
             for _ in 0..3 {
                 let from = rows;
@@ -162,8 +170,8 @@ impl Vectors for Avx2 {
                     rows[2 * i + 1] = avx2!(_mm256_unpackhi_epi16(from[i], from[i + 4]));
                 }
             }
-            for (to, column) in to.iter_mut().zip(rows) {
-                self.store(column, to);
+            for i in 0..8 {
+                self.store(rows[i], &mut to[8 * half + i]);
             }
         }
     }
@@ -171,8 +179,10 @@ impl Vectors for Avx2 {
     #[inline(always)]
     fn transpose_bytes(self, columns: &[__m256i; LANES]) -> [[u8; LANES]; LANES] {
         // Two columns in each, rows 0 to 7 in the lower lane and 8 to 15 in the upper one.
-        let mut parts: [__m256i; 8] =
-            std::array::from_fn(|i| avx2!(_mm256_packus_epi16(columns[2 * i], columns[2 * i + 1])));
+        let mut parts = [avx2!(_mm256_setzero_si256()); 8];
+        for i in 0..8 {
+            parts[i] = avx2!(_mm256_packus_epi16(columns[2 * i], columns[2 * i + 1]));
+        }
         for _ in 0..4 {
             let from = parts;
             for i in 0..4 {
@@ -181,13 +191,16 @@ impl Vectors for Avx2 {
             }
         }
         let mut rows = [[0; LANES]; LANES];
-        for (y, part) in parts.into_iter().enumerate() {
-            let halves = avx2!([_mm256_castsi256_si128(part), _mm256_extracti128_si256::<1>(part)]);
-            for (half, y) in halves.into_iter().zip([y, y + 8]) {
-                // SAFETY: the row has 16 bytes, and the store asks for no alignment.
-                unsafe { _mm_storeu_si128(rows[y].as_mut_ptr().cast(), half) }
-            }
+        for y in 0..8 {
+            self.store_half(avx2!(_mm256_castsi256_si128(parts[y])), &mut rows[y]);
+            self.store_half(avx2!(_mm256_extracti128_si256::<1>(parts[y])), &mut rows[y + 8]);
         }
         rows
     }
+}
+
+/// 8 numbers from a place on, which are there.
+#[inline(always)]
+fn part(from: &[i16], at: usize) -> &[i16; 8] {
+    from[at..].first_chunk().unwrap_or(&[0; 8])
 }

@@ -62,41 +62,38 @@ pub(super) fn blurred<const C: usize>(
     let size = image.size();
     let mut taps = vec![];
     gaussian(blur.kernel, blur.sigma, &mut taps);
-    let reach = (taps.len() / 2) as i64;
+    let reach = (taps.len() / 2) as u32;
     let reached = |start: u32, length: u32, extent: u32| -> Vec<usize> {
-        let start = i64::from(start) - reach;
-        let end = start + i64::from(length) + 2 * reach;
+        let start = i64::from(start) - i64::from(reach);
+        let end = start + i64::from(length) + 2 * i64::from(reach);
         (start..end).map(|at| reflected(at, extent)).collect()
     };
+    // What the kernel reaches; and where each place of a row, also beyond the border, is in there.
+    let source = grown(rect, reach).clipped(size);
     let columns = reached(rect.x, rect.width, size.width);
     let rows = reached(rect.y, rect.height, size.height);
-    let top = rows.iter().min().map_or(0, |&y| y);
-    let bottom = rows.iter().max().map_or(0, |&y| y);
-
-    // Each line is as long as a row and what its kernel reaches.
-    let lines: Vec<[u8; C]> = (top..=bottom)
-        .flat_map(|y| {
-            let (source, _) = image.row(Rect::whole(size), y as u32).as_chunks::<3>();
-            columns.iter().map(|&x| f(source[x]))
-        })
+    let lines: Vec<[u8; C]> = (source.y..source.y + source.height)
+        .flat_map(|y| image.row(source, y).as_chunks::<3>().0.iter().map(|&pixel| f(pixel)))
         .collect();
 
+    let width = source.width as usize;
     let mut out = vec![[0; C]; rect.width as usize * rect.height as usize];
-    let mut sums = vec![[0; C]; columns.len()];
+    let mut sums = vec![[0; C]; width];
+    let mut line = vec![[0; C]; columns.len()];
     for (i, out) in out.chunks_exact_mut(rect.width as usize).enumerate() {
         sums.fill([half(FIRST); C]);
         for (&tap, y) in taps.iter().zip(&rows[i..]) {
-            let line = &lines[(y - top) * columns.len()..][..columns.len()];
+            let line = &lines[(y - source.y as usize) * width..][..width];
             for (sum, &value) in sums.as_flattened_mut().iter_mut().zip(line.as_flattened()) {
                 *sum += i32::from(tap) * i32::from(value);
             }
         }
-        for sum in sums.as_flattened_mut() {
-            *sum >>= FIRST;
+        for (value, x) in line.iter_mut().zip(&columns) {
+            *value = sums[x - source.x as usize].map(|sum| sum >> FIRST);
         }
         for (x, pixel) in out.iter_mut().enumerate() {
             let mut totals = [half(SECOND); C];
-            for (&tap, values) in taps.iter().zip(&sums[x..]) {
+            for (&tap, values) in taps.iter().zip(&line[x..]) {
                 for (total, value) in totals.iter_mut().zip(values) {
                     *total += i32::from(tap) * value;
                 }
@@ -105,6 +102,17 @@ pub(super) fn blurred<const C: usize>(
         }
     }
     out
+}
+
+/// A rectangle with so many more pixels at each side, cut off at 0.
+pub(crate) fn grown(rect: Rect, by: u32) -> Rect {
+    let (x, y) = (rect.x.saturating_sub(by), rect.y.saturating_sub(by));
+    Rect {
+        x,
+        y,
+        width: (rect.x - x).saturating_add(rect.width).saturating_add(by),
+        height: (rect.y - y).saturating_add(rect.height).saturating_add(by),
+    }
 }
 
 /// A coordinate beyond the border, reflected as often as it takes: `2 1 | 0 1 2 | 1 0`.

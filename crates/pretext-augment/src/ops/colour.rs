@@ -1,4 +1,17 @@
 //! Changes brightness, contrast, saturation or hue, as torchvision does on bytes.
+//!
+//! # Specification
+//!
+//! All is `f32`, in the order written here, without fused multiply-adds. A result is cut off at 0 and
+//! 255 and rounded down; a NaN counts as 0. Luma is `0.2989 R + 0.587 G + 0.114 B`, added from left to
+//! right and rounded down; the mean luma is the exact sum of it over the image by the number of
+//! pixels, in `f64`, then `f32`.
+//!
+//! - Brightness: `value * factor`.
+//! - Contrast: `factor * value + (1 - factor) * mean luma`.
+//! - Saturation: `factor * value + (1 - factor) * luma`.
+//! - Hue: each value by 255; then hue, saturation and value, the shift added to the hue, and back, as
+//!   `turned` has it; then times 255.999. A grey pixel stays.
 
 use crate::Image;
 

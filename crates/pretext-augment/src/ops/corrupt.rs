@@ -1,4 +1,11 @@
 //! Corrupts one patch, in one of four ways.
+//!
+//! # Specification
+//!
+//! Shuffling reads the patch as it was; an entry beyond the patch leaves its place alone. Blurring is
+//! `Blur::of_sigma`, reading beyond the patch and writing inside of it. Noise is added in 16 bits and
+//! cut off at 0 and 255, row by row, red, green, blue, until it runs out. Swapping reads both patches
+//! as they were and writes pixel for pixel, the first patch's before the second's.
 
 use super::blur::{Blur, blur_rect};
 use crate::{Image, Rect};

@@ -1,4 +1,9 @@
 //! Fills rectangles.
+//!
+//! # Specification
+//!
+//! Rectangles first to last, each row by row, its values in the order red, green, blue. Noise goes on
+//! from row to row and from rectangle to rectangle and begins again when it runs out.
 
 use crate::{Image, Rect};
 

@@ -1,4 +1,4 @@
-//! Mirrors left and right.
+//! Mirrors left and right: column `x` becomes column `width - 1 - x`.
 
 use crate::Image;
 

@@ -1,4 +1,8 @@
 //! Turns all of an image grey.
+//!
+//! # Specification
+//!
+//! `(19595 R + 38470 G + 7471 B + 32768) >> 16` in all channels, in whole numbers, as PIL.
 
 use crate::Image;
 

@@ -28,5 +28,5 @@ pub use resize_crop::ResizeCrop;
 pub use solarise::Solarise;
 pub use tiles::Tiles;
 
-pub(crate) use blur::reflected;
+pub(crate) use blur::{grown, reflected};
 pub(crate) use grey::luma;

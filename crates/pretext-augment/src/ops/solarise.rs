@@ -1,4 +1,8 @@
 //! Inverts bright values.
+//!
+//! # Specification
+//!
+//! A value that is at least the threshold becomes 255 less the value; others stay.
 
 use crate::Image;
 

@@ -1,4 +1,8 @@
 //! Lays an image's tiles in another order.
+//!
+//! # Specification
+//!
+//! Places and tiles count row by row. All tiles are read from the image as it was.
 
 use crate::{Image, Rect, Size};
 

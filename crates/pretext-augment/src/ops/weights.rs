@@ -4,8 +4,8 @@
 //! # Specification
 //!
 //! Real weights, computed in `f64` and of sum 1, become whole numbers of 16384ths of sum 16384: each
-//! is the difference of two neighbouring running sums, each rounded to the nearest. A filter is
-//! carried out down the columns first and then along the rows. The sums of the first pass are rounded
+//! is the difference of two neighbouring running sums, each rounded to the nearest (halves to even). A
+//! filter is carried out down the columns first and then along the rows. The sums of the first pass are rounded
 //! to 128ths of a level, those of the second to levels; both round halves up. So
 //! `(sum + 64) >> 7` after the first pass and `(sum + 2^20) >> 21` after the second.
 
@@ -42,6 +42,7 @@ impl Windows {
     }
 
     /// The same, in the memory of what was here before.
+    #[inline(always)]
     pub(crate) fn set(&mut self, from: u32, to: u32, wanted: Range<u32>) {
         let (from, scale) = (f64::from(from), f64::from(from) / f64::from(to));
         let reach = scale.max(1.0);
@@ -57,12 +58,20 @@ impl Windows {
             let first = (centre - reach + 0.5).max(0.0) as u32;
             let past = (centre + reach + 0.5).min(from) as u32;
             let nearest = f64::from(first) + 0.5 - centre;
-            let weight = |k: u32| (1.0 - ((nearest + f64::from(k)) * inverse).abs()).max(0.0);
-            let unit = f64::from(ONE) / (0..past - first).map(weight).sum::<f64>();
-            let (mut sum, mut before) = (0.0, 0);
-            for (slot, k) in slots.iter_mut().zip(0..past - first) {
+            // As many steps for each pixel, so that the processor can foresee them.
+            let weight = |k: u32| {
+                let weight = 1.0 - ((nearest + f64::from(k)) * inverse).abs();
+                if weight > 0.0 && first + k < past { weight } else { 0.0 }
+            };
+            let mut sum = 0.0;
+            for k in 0..slots.len() as u32 {
                 sum += weight(k);
-                let up_to = (sum * unit + 0.5) as i32;
+            }
+            let unit = f64::from(ONE) / sum;
+            let (mut sum, mut before) = (0.0, 0);
+            for (slot, k) in slots.iter_mut().zip(0..) {
+                sum += weight(k);
+                let up_to = nearest_whole(sum * unit);
                 *slot = (up_to - before) as i16;
                 before = up_to;
             }
@@ -95,6 +104,14 @@ impl Windows {
     }
 }
 
+/// Rounded to the nearest whole number, halves to even; for numbers of less than 31 bits.
+#[inline(always)]
+fn nearest_whole(value: f64) -> i32 {
+    // From here on floats are whole numbers, of which these are the lower bits.
+    const WHOLE: f64 = 6_755_399_441_055_744.0;
+    (value + WHOLE).to_bits() as i32
+}
+
 /// The weights of a Gaussian with `kernel` taps, an odd number of them and symmetric, without those
 /// that are 0 at both ends. An even number of taps counts as the next odd one, and no kernel has more
 /// than 16,383.
@@ -109,7 +126,7 @@ pub(crate) fn gaussian(kernel: u32, sigma: f32, weights: &mut Vec<i16>) {
         let (mut sum, mut before) = (0.0, 0);
         for i in (1..=reach).rev() {
             sum += weight(i);
-            let up_to = (sum * unit + 0.5) as i32;
+            let up_to = nearest_whole(sum * unit);
             if up_to > 0 {
                 weights.push((up_to - before) as i16);
             }
