@@ -4,14 +4,15 @@
 //! pixels. All chance is in the first half, all pixels are in the second.
 //!
 //! ```
-//! use pretext_augment::{Image, Normalise, RandomGreyBlur, Size, Transform};
+//! use pretext_augment::{ImageRef, Layout, Normalise, RandomGreyBlur, Size, Transform, Workspace};
 //! use rand::{SeedableRng, rngs::StdRng};
 //!
-//! let image = Image::new(Size { width: 64, height: 48 }, vec![127; 3 * 64 * 48])?;
-//! let plan = RandomGreyBlur::default().sample(image.size(), &mut StdRng::seed_from_u64(7));
-//! let puzzle = plan.apply(image); // the same plan gives the same pixels, anywhere
-//! let mut input = vec![0.0; 3 * 64 * 48];
-//! Normalise::IMAGENET.to_chw(&puzzle, &mut input);
+//! let bytes = vec![127; 3 * 64 * 48];
+//! let picture = ImageRef::new(Size { width: 64, height: 48 }, &bytes)?;
+//! let plan = RandomGreyBlur::default().sample(picture.size(), &mut StdRng::seed_from_u64(7));
+//! let mut input = vec![0.0_f32; 3 * 64 * 48];
+//! // The same plan gives the same numbers, anywhere.
+//! plan.write(picture, &Normalise::IMAGENET, Layout::Chw, &mut Workspace::new(), &mut input)?;
 //! # Ok::<(), pretext_augment::Error>(())
 //! ```
 //!
@@ -21,6 +22,12 @@
 //!   and, with labels, [`Corruption`] and [`Jigsaw`].
 //! - Combined: [`Compose`], [`OneOf`], [`Probability`].
 //! - Towards a network: [`Normalise`], [`Mixup`].
+//! - Published recipes by name: [`presets`].
+//!
+//! Each operation is there twice, with one result: [`Plan::apply`] and [`Normalise::to_chw`] are the
+//! plain definition on an [`Image`] that owns its pixels; [`Plan::write`] goes from borrowed pixels, an
+//! [`ImageRef`], to the network's input in vectors. For several results of one picture there are
+//! [`Canvas`] and [`write_views`].
 //!
 //! Semantics are torchvision's; the README lists what differs.
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{noise, size, stream};
+use common::{SHAPES, noise, size, stream};
 use pretext_augment::ops::{Blur, Colour, CropResize, ResizeCrop};
 use pretext_augment::{Layout, Normalise, Op, Plan, Size, Workspace, presets, write_views};
 
@@ -216,7 +216,7 @@ fn every_preset_is_found_and_keeps_its_word_at_every_size() {
         for side in [0, 1, 17, 64, preset.side] {
             let views = preset.views_at(side);
             assert_eq!(views.iter().next().unwrap().size, Size::square(side.max(1)));
-            for (width, height) in [(1, 1), (1, 40), (300, 2), (90, 70)] {
+            for &(width, height) in &SHAPES[..9] {
                 let picture = noise(size(width, height));
                 let plans = views.sample(picture.size(), &mut stream(7));
                 for (plan, size) in plans.iter().zip(views.sizes()) {

@@ -7,6 +7,10 @@ use crate::ops::reflected;
 use crate::ops::weights::{FIRST, SECOND, half};
 use crate::{Rect, Size};
 
+/// Two vectors are computed at a time.
+const WIDE: usize = 2 * LANES;
+const _: () = assert!(SLACK >= WIDE + 1, "the last vectors reach beyond a row");
+
 /// Memory that is used again from plane to plane.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -50,7 +54,7 @@ impl Kernel for BlurPlane<'_> {
         rows.clear();
         rows.extend(rows_of.map(|y| reflected(y, size.height) * width + left));
         for (i, rows) in rows.windows(taps.len()).enumerate() {
-            let inside = &mut line[place(left)..][..(right - left).next_multiple_of(LANES)];
+            let inside = &mut line[place(left)..][..(right - left).next_multiple_of(WIDE)];
             down(v, plane, rows, taps, inside);
             // Beyond the borders.
             for at in (0..place(left)).chain(place(right)..needed) {
@@ -66,44 +70,59 @@ impl Kernel for BlurPlane<'_> {
 #[inline(always)]
 fn down<V: Vectors>(v: V, plane: &[u8], rows: &[usize], taps: &[i16], line: &mut [i16]) {
     let reach = taps.len() / 2;
-    for start in (0..line.len()).step_by(LANES) {
-        let mut sums = v.sums(half(FIRST));
-        let mut before = v.bytes(vector(plane, rows[reach] + start));
+    for (start, out) in (0..).step_by(WIDE).zip(line.chunks_exact_mut(WIDE)) {
+        let mut sums = [v.sums(half(FIRST)); 2];
+        let centre = &plane[rows[reach] + start..][..WIDE];
+        let mut before = [v.bytes(vector(centre, 0)), v.bytes(vector(centre, LANES))];
         // Rows that are as far above as below have one weight.
         for k in 1..=reach {
-            let above = v.bytes(vector(plane, rows[reach - k] + start));
-            let below = v.bytes(vector(plane, rows[reach + k] + start));
-            let both = v.add(above, below);
-            if k % 2 == 1 {
-                let pair = v.pair([taps[reach + k - 1], taps[reach + k]]);
-                sums = v.multiply_add(sums, before, both, pair);
+            let above = &plane[rows[reach - k] + start..][..WIDE];
+            let below = &plane[rows[reach + k] + start..][..WIDE];
+            let pair = v.pair([taps[reach + k - 1], taps[reach + k]]);
+            for i in 0..2 {
+                let (above, below) = (vector(above, LANES * i), vector(below, LANES * i));
+                let both = v.add(v.bytes(above), v.bytes(below));
+                if k % 2 == 1 {
+                    sums[i] = v.multiply_add(sums[i], before[i], both, pair);
+                }
+                before[i] = both;
             }
-            before = both;
         }
-        if reach % 2 == 0 {
-            sums = v.multiply_add(sums, before, before, v.pair([taps[2 * reach], 0]));
+        let last = v.pair([taps[2 * reach], 0]);
+        for i in 0..2 {
+            if reach % 2 == 0 {
+                sums[i] = v.multiply_add(sums[i], before[i], before[i], last);
+            }
+            v.store(v.narrow::<FIRST>(sums[i]), vector_mut(out, LANES * i));
         }
-        v.store(v.narrow::<FIRST>(sums), vector_mut(line, start));
     }
 }
 
 /// The second pass: `length` pixels, and some beyond.
 #[inline(always)]
 fn along<V: Vectors>(v: V, line: &[i16], taps: &[i16], length: usize, out: &mut [u8]) {
-    let (vectors, _) = out[..length.next_multiple_of(LANES)].as_chunks_mut::<LANES>();
     let (pairs, last) = taps.as_chunks::<2>();
-    for (i, out) in vectors.iter_mut().enumerate() {
-        let mut sums = v.sums(half(SECOND));
-        let mut at = LANES * i;
-        for &pair in pairs {
-            let (a, b) = (v.words(vector(line, at)), v.words(vector(line, at + 1)));
-            sums = v.multiply_add(sums, a, b, v.pair(pair));
-            at += 2;
+    let out = &mut out[..length.next_multiple_of(WIDE)];
+    for (start, out) in (0..).step_by(WIDE).zip(out.chunks_exact_mut(WIDE)) {
+        let mut sums = [v.sums(half(SECOND)); 2];
+        let reached = &line[start..][..WIDE + taps.len()];
+        for (&pair, values) in pairs.iter().zip(reached.windows(WIDE + 1).step_by(2)) {
+            let pair = v.pair(pair);
+            for i in 0..2 {
+                let a = v.words(vector(values, LANES * i));
+                let b = v.words(vector(values, LANES * i + 1));
+                sums[i] = v.multiply_add(sums[i], a, b, pair);
+            }
         }
         for &tap in last {
-            let a = v.words(vector(line, at));
-            sums = v.multiply_add(sums, a, a, v.pair([tap, 0]));
+            let values = &reached[taps.len() - 1..][..WIDE];
+            for i in 0..2 {
+                let a = v.words(vector(values, LANES * i));
+                sums[i] = v.multiply_add(sums[i], a, a, v.pair([tap, 0]));
+            }
         }
-        v.store_bytes(v.narrow::<SECOND>(sums), out);
+        for i in 0..2 {
+            v.store_bytes(v.narrow::<SECOND>(sums[i]), vector_mut(out, LANES * i));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::blur::{self, BlurPlane};
 use super::isa::Isa;
-use super::planes::{Load, Luma, Planes, SLACK, room};
+use super::planes::{Load, Luma, Planes, room};
 use super::points::{Points, is_point};
 use super::resample::{self, Resample};
 use super::write::{Element, Layout, Scale, Write};
@@ -327,5 +327,3 @@ impl Workspace {
         *bytes = image.into_pixels();
     }
 }
-
-const _: () = assert!(SLACK >= 2 * super::vectors::LANES);

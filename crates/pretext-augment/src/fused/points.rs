@@ -60,8 +60,8 @@ fn segment<V: Vectors>(v: V, ops: &[Op], mean: f32, luma: bool, planes: &mut Pla
     let [red, green, blue] =
         planes.channels.each_mut().map(|plane| plane[..end].as_chunks_mut::<CHUNK>().0);
     let (mut total, mut left) = (0, len);
+    let mut values = [[0.0; CHUNK]; 3];
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
-        let mut values = [[0.0; CHUNK]; 3];
         for i in 0..CHUNK {
             values[0][i] = f32::from(r[i]);
             values[1][i] = f32::from(g[i]);
@@ -132,7 +132,7 @@ fn point<V: Vectors>(v: V, op: &Op, mean: f32, values: &mut [Values; 3]) {
         Op::Solarise(op) => {
             let threshold = f32::from(op.threshold);
             for value in values.as_flattened_mut() {
-                *value = if *value >= threshold { 255.0 - *value } else { *value };
+                *value = chosen(*value >= threshold, 255.0 - *value, *value);
             }
         }
         _ => {}
@@ -267,11 +267,14 @@ fn turned<V: Vectors>(v: V, pixel: [f32; 3], shift: f32) -> [f32; 3] {
     let [r, g, b] = [red, green, blue].map(|value| byte(v, value * 255.999));
     // Grey has no hue.
     let grey = range == 0.0;
-    [
-        if grey { pixel[0] } else { r },
-        if grey { pixel[1] } else { g },
-        if grey { pixel[2] } else { b },
-    ]
+    [chosen(grey, pixel[0], r), chosen(grey, pixel[1], g), chosen(grey, pixel[2], b)]
+}
+
+/// `a` or `b`, both whole numbers. A plain choice of what is in memory already would become a store
+/// for some of a vector's numbers, which is slow.
+#[inline(always)]
+fn chosen(is_a: bool, a: f32, b: f32) -> f32 {
+    b + (a - b) * if is_a { 1.0 } else { 0.0 }
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@ use crate::Normalise;
 
 /// How the numbers of a view lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Layout {
     /// `[3, H, W]`: a plane for each channel.
     Chw,
