@@ -80,7 +80,8 @@ impl Plan {
 
     /// Carries the plan out on borrowed pixels and writes the result normalised: bit for bit what
     /// [`apply`](Self::apply) and [`Normalise::to_chw`] give, in vectors and without an allocation
-    /// once the workspace has room. [`Workspace`] has an example.
+    /// once the workspace has room ([`Op::Corrupt`] and noise, which take the plain way, allocate).
+    /// [`Workspace`] has an example.
     ///
     /// # Errors
     /// If `out` does not hold three numbers for each pixel of

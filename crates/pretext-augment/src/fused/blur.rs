@@ -9,7 +9,7 @@ use crate::{Rect, Size};
 
 /// Two vectors are computed at a time.
 const WIDE: usize = 2 * LANES;
-const _: () = assert!(SLACK >= WIDE + 1, "the last vectors reach beyond a row");
+const _: () = assert!(SLACK > WIDE, "the last vectors reach beyond a row");
 
 /// Memory that is used again from plane to plane.
 #[derive(Default)]
@@ -90,7 +90,7 @@ fn down<V: Vectors>(v: V, plane: &[u8], rows: &[usize], taps: &[i16], line: &mut
         }
         let last = v.pair([taps[2 * reach], 0]);
         for i in 0..2 {
-            if reach % 2 == 0 {
+            if reach.is_multiple_of(2) {
                 sums[i] = v.multiply_add(sums[i], before[i], before[i], last);
             }
             v.store(v.narrow::<FIRST>(sums[i]), vector_mut(out, LANES * i));

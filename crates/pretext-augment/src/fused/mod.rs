@@ -3,6 +3,9 @@
 //! The plain operations in `ops` are the definition; what comes out here is the same, byte for byte,
 //! on every instruction set.
 
+// Where loops index arrays of vectors, the compiler keeps them in registers.
+#![allow(clippy::needless_range_loop)]
+
 mod blur;
 mod canvas;
 mod isa;

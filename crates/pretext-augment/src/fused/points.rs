@@ -234,36 +234,19 @@ fn turned<V: Vectors>(v: V, pixel: [f32; 3], shift: f32) -> [f32; 3] {
     let p = most * (1.0 - saturation);
     let q = most * (1.0 - saturation * part);
     let t = most * (1.0 - saturation * (1.0 - part));
-    // Everything that is in none of the other five sectors is in the first.
-    let [first, second, third, fourth, fifth] =
-        [1.0, 2.0, 3.0, 4.0, 5.0].map(|number| sector == number);
-    let red = if first {
-        q
-    } else if second | third {
-        p
-    } else if fourth {
-        t
-    } else {
-        most
-    };
-    let green = if first | second {
-        most
-    } else if third {
-        q
-    } else if fourth | fifth {
-        p
-    } else {
-        t
-    };
-    let blue = if second {
-        t
-    } else if third | fourth {
-        most
-    } else if fifth {
-        q
-    } else {
-        p
-    };
+    // Everything that is in none of the other five sectors is in the first. (An array of these would
+    // be packed into one number.)
+    let (first, second, third) = (sector == 1.0, sector == 2.0, sector == 3.0);
+    let (fourth, fifth) = (sector == 4.0, sector == 5.0);
+    let red = if first { q } else { most };
+    let red = if second | third { p } else { red };
+    let red = if fourth { t } else { red };
+    let green = if first | second { most } else { t };
+    let green = if third { q } else { green };
+    let green = if fourth | fifth { p } else { green };
+    let blue = if second { t } else { p };
+    let blue = if third | fourth { most } else { blue };
+    let blue = if fifth { q } else { blue };
     let [r, g, b] = [red, green, blue].map(|value| byte(v, value * 255.999));
     // Grey has no hue.
     let grey = range == 0.0;
