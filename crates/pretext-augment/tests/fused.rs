@@ -8,7 +8,8 @@ use pretext_augment::ops::{
     Solarise, Tiles,
 };
 use pretext_augment::{
-    Image, ImageRef, Isa, Layout, Normalise, Op, Plan, Rect, Size, Transform as _, Workspace,
+    ISA_VARIABLE, Image, ImageRef, Isa, Layout, Normalise, Op, Plan, Rect, Size, Transform as _,
+    Workspace,
 };
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -259,4 +260,28 @@ fn threads_and_the_batch_around_a_picture_leave_no_trace() {
         });
         assert!(batch == alone, "{threads} threads");
     }
+}
+
+#[test]
+#[allow(clippy::print_stdout)] // read by the test below
+fn the_instruction_set_in_use() {
+    assert!(Isa::current().is_available());
+    println!("in use: {}", Workspace::new().isa());
+}
+
+#[test]
+fn the_variable_forces_an_instruction_set() {
+    // It is read once in a process.
+    let in_use = |name: &str| {
+        let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "the_instruction_set_in_use", "--nocapture"]);
+        let output = test.env(ISA_VARIABLE, name).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for isa in Isa::available() {
+        let said = in_use(isa.name());
+        assert!(said.contains(&format!("in use: {isa}\n")), "{isa}: {said}");
+    }
+    let fastest = Isa::available().next().unwrap();
+    assert!(in_use("none that there is").contains(&format!("in use: {fastest}\n")));
 }
