@@ -189,7 +189,8 @@ fn classifiers_have_the_published_parameters() {
 
 #[test]
 fn puzzles_are_those_of_the_pretext_tasks() {
-    let kinds: [(&str, fn(&Op) -> bool); 6] = [
+    type Puzzle = (&'static str, fn(&Op) -> bool);
+    let kinds: [Puzzle; 6] = [
         ("grey-blur", |op| matches!(op, Op::GreyBlur(op) if op.regions[0].sigma.is_some())),
         ("grey", |op| matches!(op, Op::GreyBlur(op) if op.regions[0].sigma.is_none())),
         ("inpaint", |op| matches!(op, Op::Fill(_))),
