@@ -1,13 +1,17 @@
 //! `cargo xtask fetch-data`: download, check, unpack; each step can be interrupted and repeated.
 
+mod archive;
 mod download;
+mod lock;
+mod proxy;
 mod sets;
 mod unpack;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{say, sha256_of, short};
 
@@ -26,6 +30,8 @@ pub(crate) struct Args {
     /// What the archive's SHA-256 must be
     #[arg(long, value_name = "HEX", value_parser = parse_sha256)]
     sha256: Option<String>,
+    #[command(flatten)]
+    patience: download::Patience,
 }
 
 /// One data set to fetch.
@@ -46,7 +52,7 @@ enum Source {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let into = args.into.clone().unwrap_or_else(|| crate::root().join("data"));
     for job in jobs(args)? {
-        fetch(&job, &into)?;
+        fetch(&job, &into, &args.patience)?;
     }
     Ok(())
 }
@@ -114,58 +120,118 @@ fn stem(from: &str) -> &str {
     name.strip_suffix(".tgz").or_else(|| name.strip_suffix(".tar.gz")).unwrap_or(name)
 }
 
-fn fetch(job: &Job, into: &Path) -> Result<()> {
-    if let Some(name) = &job.name
-        && let Some(stamp) = stamp_of(&into.join(name))
-    {
-        if job.sha256.as_ref().is_some_and(|wanted| *wanted != stamp) {
-            bail!(
-                "{} is there, but from an archive of SHA-256 {stamp}; delete it to fetch the other",
-                short(&into.join(name))
-            )
-        }
-        say(format_args!("{}: already there", short(&into.join(name))));
+fn fetch(job: &Job, into: &Path, patience: &download::Patience) -> Result<()> {
+    if already_there(job, into)? {
         return Ok(());
     }
     fs::create_dir_all(into).with_context(|| format!("cannot create {}", short(into)))?;
+    let _lock = lock::lock(into)?;
+    // Another fetch may have brought it in the meantime.
+    if already_there(job, into)? {
+        return Ok(());
+    }
     let (archive, downloaded) = match &job.source {
         Source::File(path) => (path.clone(), false),
         Source::Url(url) => {
             let part = into.join(format!("{}.tgz.part", stem(url)));
-            download::download(url, &part, job.length)?;
+            download::download(url, &part, job.length, patience)?;
             (part, true)
         }
     };
-    let sha256 = check(&archive, job, downloaded)?;
-    let folder = unpack::unpack(&archive, into, job.name.as_deref(), &sha256)?;
+    let sha256 = match check(&archive, job) {
+        Ok(sha256) => sha256,
+        Err(problem) if downloaded => return Err(put_aside(&archive, &problem)),
+        Err(problem) => bail!("{problem:#}; give another --from"),
+    };
+    let unpacked = unpack::unpack(&archive, into, job.name.as_deref(), &sha256);
+    let folder = match unpacked {
+        Err(problem) if downloaded => {
+            let kept = short(&archive);
+            bail!("{problem:#}; the archive is kept in {kept}, repeat the command to go on")
+        }
+        other => other?,
+    };
     if downloaded {
-        // Unpacked and synced: the archive is no longer needed.
+        // Unpacked: the archive is no longer needed.
         let _ = fs::remove_file(&archive);
     }
     say(format_args!("{}: SHA-256 of the archive {sha256}{}", short(&folder), verdict(job)));
     Ok(())
 }
 
+/// Whether the data set is there already, from the archive that is asked for.
+fn already_there(job: &Job, into: &Path) -> Result<bool> {
+    let name = match (&job.name, &job.source) {
+        (Some(name), _) => name,
+        (None, Source::Url(url)) => stem(url),
+        // Which folder a local archive makes is known once it is read, which takes no download.
+        (None, Source::File(_)) => return Ok(false),
+    };
+    let folder = into.join(name);
+    let Some(stamp) = stamp_of(&folder) else {
+        not_in_the_way(&folder)?;
+        return Ok(false);
+    };
+    if job.sha256.as_ref().is_some_and(|wanted| *wanted != stamp) {
+        bail!(
+            "{} is there, but from an archive of SHA-256 {stamp}; delete it to fetch the other",
+            short(&folder)
+        )
+    }
+    say(format_args!("{}: already there", short(&folder)));
+    Ok(true)
+}
+
+fn not_in_the_way(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        bail!("{} is in the way; delete it or give another --into", short(folder))
+    }
+    Ok(())
+}
+
+/// Renames a downloaded archive that is not what it should be, so that the next fetch begins anew
+/// and a person can look at it.
+fn put_aside(part: &Path, problem: &anyhow::Error) -> anyhow::Error {
+    let aside = part.with_extension("refused");
+    match fs::rename(part, &aside) {
+        Ok(()) => anyhow!("{problem:#}; it is kept as {}, fetch again", short(&aside)),
+        Err(error) => anyhow!("{problem:#}; delete it and fetch again ({error})"),
+    }
+}
+
+/// A file that cannot be written, why, and what helps.
+fn cannot_write(path: &Path, error: &io::Error) -> anyhow::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "; free some space or give another --into"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; give another --into"
+        }
+        _ => "",
+    };
+    anyhow!("cannot write {}: {error}{remedy}", short(path))
+}
+
 fn verdict(job: &Job) -> &'static str {
     if job.sha256.is_some() { " (as it should be)" } else { " (nothing to compare it with)" }
 }
 
-/// The archive's SHA-256, if it is what it should be.
-fn check(archive: &Path, job: &Job, downloaded: bool) -> Result<String> {
-    let remedy = if downloaded { "delete it and fetch again" } else { "give another --from" };
+/// The archive's SHA-256, if it is what it should be and can be unpacked.
+fn check(archive: &Path, job: &Job) -> Result<String> {
     let shown = short(archive);
     let length = fs::metadata(archive).with_context(|| format!("cannot read {shown}"))?.len();
     if let Some(wanted) = job.length
         && length != wanted
     {
-        bail!("{shown} has {length} bytes, it should have {wanted}; {remedy}")
+        bail!("{shown} has {length} bytes, it should have {wanted}")
     }
     let sha256 = sha256_of(archive).with_context(|| format!("cannot read {shown}"))?;
     match &job.sha256 {
         Some(wanted) if *wanted != sha256 => {
-            bail!("{shown} has SHA-256 {sha256}, it should have {wanted}; {remedy}")
+            bail!("{shown} has SHA-256 {sha256}, it should have {wanted}")
         }
-        _ => Ok(sha256),
+        _ => unpack::inspect(archive).map(|()| sha256),
     }
 }
 

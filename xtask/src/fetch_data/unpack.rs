@@ -1,22 +1,40 @@
-//! Unpacking: only plain files and folders, only below the target, and all or nothing.
+//! Unpacking: first all of it is looked at, then it is written, all or nothing.
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use flate2::read::GzDecoder;
-use tar::{Archive, EntryType};
 
-use super::STAMP;
+use super::archive::{quoted, walk};
+use super::{STAMP, cannot_write, stamp_of};
 use crate::short;
 
-/// The most that an archive may unpack to: twenty times the largest of the known ones.
-const MOST_BYTES: u64 = 64 << 30;
-/// The most files.
-const MOST_FILES: u64 = 5_000_000;
+/// What the names of half unpacked folders begin with.
+pub(super) const UNPACKING: &str = ".unpacking-";
 
-/// Unpacks an archive into `into/<name>` and stamps the folder with the archive's SHA-256.
+/// Refuses an archive that is damaged, hostile or no data set; writes nothing.
+pub(super) fn inspect(archive: &Path) -> Result<()> {
+    let shown = short(archive);
+    let mut train = false;
+    walk(archive, |path, content| {
+        // `train/` is the top folder, or in it.
+        train |= path.iter().take(2).any(|part| part == "train") && path.iter().count() > 1;
+        if let Some(content) = content {
+            io::copy(content, &mut io::sink())
+                .with_context(|| format!("{} is cut off or damaged", quoted(path)))?;
+        }
+        Ok(())
+    })
+    .with_context(|| format!("{shown} cannot be unpacked"))?;
+    if !train {
+        bail!("{shown} has no train/ folder; it is not a data set in Image网's layout")
+    }
+    Ok(())
+}
+
+/// Unpacks an inspected archive into `into/<name>` and stamps the folder with the archive's
+/// SHA-256.
 ///
 /// Without a name, the archive's single top folder names it.
 pub(super) fn unpack(
@@ -25,26 +43,25 @@ pub(super) fn unpack(
     name: Option<&str>,
     sha256: &str,
 ) -> Result<PathBuf> {
-    let shown = short(archive);
-    let file = File::open(archive).with_context(|| format!("cannot open {shown}"))?;
     let temporary = tempfile::Builder::new()
-        .prefix(".unpacking-")
+        .prefix(UNPACKING)
         .tempdir_in(into)
         .with_context(|| format!("cannot write into {}", short(into)))?;
-    extract(Archive::new(GzDecoder::new(io::BufReader::new(file))), temporary.path())
-        .with_context(|| format!("{shown} cannot be unpacked"))?;
-    let (top, found) = data_folder(temporary.path(), &shown)?;
+    write(archive, temporary.path())?;
+    let (top, found) = data_folder(temporary.path(), &short(archive))?;
     let name = match (name, found) {
         (Some(name), _) => name.to_owned(),
         (None, Some(found)) => found,
         (None, None) => super::stem(&archive.display().to_string()).to_owned(),
     };
     let folder = into.join(&name);
-    if folder.exists() {
-        bail!("{} is in the way; delete it or give another --into", short(&folder))
+    if stamp_of(&folder).is_some_and(|stamp| stamp == sha256) {
+        return Ok(folder);
     }
-    fs::write(top.join(STAMP), format!("{sha256}\n"))?;
-    File::open(top.join(STAMP))?.sync_all()?;
+    super::not_in_the_way(&folder)?;
+    let stamp = top.join(STAMP);
+    fs::write(&stamp, format!("{sha256}\n")).map_err(|error| cannot_write(&stamp, &error))?;
+    File::open(&stamp)?.sync_all().map_err(|error| cannot_write(&stamp, &error))?;
     fs::rename(&top, &folder).with_context(|| format!("cannot create {}", short(&folder)))?;
     if let Ok(into) = File::open(into) {
         // Makes the rename durable where the file system lets folders be synced.
@@ -53,50 +70,19 @@ pub(super) fn unpack(
     Ok(folder)
 }
 
-fn extract(mut archive: Archive<impl io::Read>, into: &Path) -> Result<()> {
-    let (mut bytes, mut files) = (0, 0);
-    for entry in archive.entries().context("it is no tar archive")? {
-        let mut entry = entry.context("it is damaged, or no gzipped tar archive")?;
-        let path = entry.path().context("a name in it is not readable")?.into_owned();
-        let path = safe(&path)?;
-        bytes += entry.size();
-        files += 1;
-        if bytes > MOST_BYTES || files > MOST_FILES {
-            bail!("it holds more than {MOST_BYTES} bytes or {MOST_FILES} files")
-        }
-        let target = into.join(&path);
-        match entry.header().entry_type() {
-            EntryType::Directory => fs::create_dir_all(&target)?,
-            EntryType::Regular | EntryType::Continuous => {
-                if let Some(folder) = target.parent() {
-                    fs::create_dir_all(folder)?;
-                }
-                let mut file = File::create(&target)
-                    .with_context(|| format!("cannot create {}", path.display()))?;
-                io::copy(&mut entry, &mut file)
-                    .with_context(|| format!("{} is cut off or damaged", path.display()))?;
+/// Writes what is in the archive below a folder.
+fn write(archive: &Path, below: &Path) -> Result<()> {
+    walk(archive, |path, content| {
+        let target = below.join(path);
+        let write = || -> io::Result<()> {
+            let Some(content) = content else { return fs::create_dir_all(&target) };
+            if let Some(folder) = target.parent() {
+                fs::create_dir_all(folder)?;
             }
-            // What tar notes about entries, not an entry.
-            EntryType::XHeader | EntryType::XGlobalHeader => {}
-            other => {
-                bail!("{} is a {other:?}; only files and folders are unpacked", path.display())
-            }
-        }
-    }
-    if files == 0 { bail!("it is empty") } else { Ok(()) }
-}
-
-/// The path, if it stays below the folder it is unpacked into.
-fn safe(path: &Path) -> Result<PathBuf> {
-    let mut out = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(part) => out.push(part),
-            Component::CurDir => {}
-            _ => bail!("{} would be unpacked outside of the folder", path.display()),
-        }
-    }
-    Ok(out)
+            io::copy(content, &mut File::create(&target)?).map(|_| ())
+        };
+        write().map_err(|error| cannot_write(&target, &error))
+    })
 }
 
 /// The folder with `train/` in it, at the top or one below, and its name if it has one.
