@@ -126,7 +126,11 @@ impl Request<'_> {
         }
         let response = match request.call() {
             Ok(response) => response,
-            Err(error @ (ureq::Error::BadUri(_) | ureq::Error::TooManyRedirects)) => {
+            Err(
+                error @ (ureq::Error::BadUri(_)
+                | ureq::Error::Http(_)
+                | ureq::Error::TooManyRedirects),
+            ) => {
                 bail!("{url}: {error}; check the address or give --from")
             }
             Err(error) => return Ok(Ended::cut(self.told(&error))),

@@ -53,7 +53,8 @@ mod tests {
             let found = environment.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        let proxy = of(url, variable).unwrap().filter(|proxy| !proxy.is_no_proxy(&url.parse().unwrap()));
+        let proxy =
+            of(url, variable).unwrap().filter(|proxy| !proxy.is_no_proxy(&url.parse().unwrap()));
         assert_eq!(proxy.as_ref().map(Proxy::host), want, "{url} {environment:?}");
     }
 
@@ -81,9 +82,8 @@ mod tests {
 
     #[test]
     fn other_proxies_are_refused() {
-        let name = |value: &'static str| {
-            move |name: &str| (name == "ALL_PROXY").then(|| value.to_owned())
-        };
+        let name =
+            |value: &'static str| move |name: &str| (name == "ALL_PROXY").then(|| value.to_owned());
         let error = of("http://m/", name("socks5://host:1")).unwrap_err().to_string();
         assert!(error.contains("ALL_PROXY"), "{error}");
         assert!(of("http://m/", name("http://:bad:")).is_err());
