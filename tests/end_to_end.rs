@@ -115,6 +115,8 @@ fn from_pictures_to_a_score() {
     assert_eq!(origin["pretrained"]["task"], "grey-blur");
     assert_eq!(origin["pretrained"]["initial_weights"]["kind"], "random");
     assert_eq!(second["result"]["total"], 12);
+    assert_eq!(second["result"]["size"], second["recipe"]["size"]);
+    assert_eq!(second["result"]["views"], 1);
     assert_eq!(second["result"]["per_class"].as_array().unwrap().len(), 2);
     assert_eq!(second["data"]["classes"].as_array().unwrap().len(), 4);
 

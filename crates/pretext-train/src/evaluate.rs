@@ -31,6 +31,9 @@ pub enum Evaluation {
     },
 }
 
+/// An answer comes from one view, the centre crop of [`centre_view`]: no test-time augmentation.
+const VIEWS: u32 = 1;
+
 /// Scores a weight file on the `val/` of a data set.
 ///
 /// A classifier answers itself. An encoder of ours, or a pretrained one from elsewhere that
@@ -115,7 +118,8 @@ fn score_known(
         tally.answers(&labels, &places, &answers);
         tally.losses(&logits, &places)?;
     }
-    Ok(tally.score(data.classes()))
+    let score = tally.score(data.classes());
+    Ok(score.map(|score| Score { size: Some(size), views: Some(VIEWS), ..score }))
 }
 
 /// One centre crop, as fastai validates.
@@ -167,6 +171,8 @@ impl Tally {
             accuracy: Some(correct as f64 / total as f64),
             correct: Some(correct),
             total: Some(total),
+            size: None,
+            views: None,
             per_class: per_class
                 .filter(|(_, (_, total))| **total > 0)
                 .map(|(class, (&correct, &total))| ClassScore {

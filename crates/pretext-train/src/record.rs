@@ -217,6 +217,13 @@ pub struct Score {
     pub correct: Option<usize>,
     /// Of how many.
     pub total: Option<usize>,
+    /// Width and height of what the network saw of a picture, in pixels; unknown in records of
+    /// before it was noted.
+    #[serde(default)]
+    pub size: Option<u32>,
+    /// Views of a picture that an answer came from: more than one is test-time augmentation.
+    #[serde(default)]
+    pub views: Option<u32>,
     /// The same for each class that was scored.
     pub per_class: Vec<ClassScore>,
 }

@@ -14,11 +14,9 @@ pub(super) struct Line {
     pub(super) values: Vec<Option<f64>>,
 }
 
-/// The colour of the runs from random weights.
-const BASELINE: &str = "#888888";
-/// The colours of all others in order: Okabe and Ito's (2008), told apart by colour-blind readers
-/// too.
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+/// How many looks the page's style sheet has for series other than [`RANDOM`]: colours after Okabe
+/// and Ito (2008), told apart by colour-blind readers too, and dashes for everybody else.
+const LOOKS: usize = 6;
 
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 280.0;
@@ -46,12 +44,14 @@ pub(super) fn chart(title: &str, unit: &str, lines: &[Line]) -> Option<String> {
     let y = |value: f64| HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * (value - low) / (high - low);
 
     let title = escape(title);
+    let series = series(lines);
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">\
-         <text class=\"title\" x=\"{LEFT}\" y=\"16\">{title}</text>"
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}. {}\">\
+         <text class=\"title\" x=\"{LEFT}\" y=\"16\">{title}</text>",
+        escape(&told(lines, &series, unit)),
     );
     let ticks = ((high - low) / step).round() as usize;
-    let decimals = (-step.log10().floor()).max(0.0) as usize;
+    let decimals = decimals(step);
     for tick in 0..=ticks {
         let value = low + tick as f64 * step;
         let _ = write!(
@@ -80,19 +80,14 @@ pub(super) fn chart(title: &str, unit: &str, lines: &[Line]) -> Option<String> {
         f64::midpoint(LEFT, WIDTH - RIGHT),
         HEIGHT - 4.0
     );
-    let series = series(lines);
     for line in lines {
-        let colour = colour(&series, &line.series);
+        let class = class(&series, &line.series);
         let points: Vec<String> = (0..)
             .zip(&line.values)
             .filter_map(|(epoch, value)| Some(format!("{:.1},{:.1}", x(epoch), y((*value)?))))
             .collect();
-        let _ = write!(
-            svg,
-            "<g stroke=\"{colour}\" fill=\"{colour}\"><title>{}</title>",
-            escape(&line.title)
-        );
-        let _ = write!(svg, "<polyline fill=\"none\" points=\"{}\"/>", points.join(" "));
+        let _ = write!(svg, "<g class=\"series {class}\"><title>{}</title>", escape(&line.title));
+        let _ = write!(svg, "<polyline points=\"{}\"/>", points.join(" "));
         if let Some((x, y)) = points.last().and_then(|point| point.split_once(',')) {
             let _ = write!(svg, "<circle r=\"2.5\" cx=\"{x}\" cy=\"{y}\"/>");
         }
@@ -113,17 +108,40 @@ pub(super) fn series(lines: &[Line]) -> Vec<&str> {
     names
 }
 
-/// The colour of a series.
-pub(super) fn colour(series: &[&str], name: &str) -> &'static str {
+/// The class that gives a series its colour and dashes.
+pub(super) fn class(series: &[&str], name: &str) -> String {
     if name == RANDOM {
-        return BASELINE;
+        return "s0".into();
     }
     let mut others = series.iter().filter(|series| **series != RANDOM);
-    COLOURS[others.position(|series| *series == name).unwrap_or(0) % COLOURS.len()]
+    let place = others.position(|series| *series == name).unwrap_or(0);
+    format!("s{}", place % LOOKS + 1)
+}
+
+/// Where each series ends, for those who cannot see the lines.
+fn told(lines: &[Line], series: &[&str], unit: &str) -> String {
+    let ends = series.iter().filter_map(|name| {
+        let last = lines.iter().filter(|line| line.series == *name);
+        let last: Vec<f64> =
+            last.filter_map(|line| line.values.iter().flatten().copied().last()).collect();
+        let low = last.iter().copied().reduce(f64::min)?;
+        let high = last.iter().copied().reduce(f64::max)?;
+        Some(if last.len() > 1 {
+            format!("{name} ends between {low:.2}{unit} and {high:.2}{unit}")
+        } else {
+            format!("{name} ends at {low:.2}{unit}")
+        })
+    });
+    ends.collect::<Vec<_>>().join("; ") + "."
+}
+
+/// The decimals that labels a step apart need.
+pub(super) fn decimals(step: f64) -> usize {
+    (-step.log10().floor()).max(0.0) as usize
 }
 
 /// 1, 2 or 5 times a power of ten: the smallest such number that is not below `least`.
-fn step(least: f64) -> f64 {
+pub(super) fn step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0, 10.0]
         .map(|n| n * power)
@@ -158,7 +176,8 @@ mod tests {
         let lines = [line("x", &[1.0, 2.0, 3.0]), line("y", &[3.0]), line("x", &[2.0, 2.0])];
         let svg = chart("loss", "", &lines).unwrap();
         assert_eq!(svg.matches("<polyline").count(), 3);
-        assert_eq!(svg.matches(COLOURS[0]).count(), 4);
+        assert_eq!((svg.matches("series s1").count(), svg.matches("series s2").count()), (2, 1));
+        assert!(svg.contains("x ends between 2.00 and 3.00; y ends at 3.00."), "{svg}");
         assert!(svg.contains("a &lt;b&gt;") && !svg.contains("NaN") && !svg.contains("inf"));
         assert_eq!(chart("loss", "", &[]), None);
         assert_eq!(chart("loss", "", &[line("x", &[f64::NAN])]), None);

@@ -1,4 +1,4 @@
-//! The page: table, learning curves and pictures in one file that needs no network.
+//! The page: table, charts, pictures and commands in one file that needs no network and no script.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,70 +8,158 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::chart::{self, Line, chart, escape};
-use super::plan::Matrix;
-use super::records::{Board, Epoch};
-use super::table::{self, Row};
+use super::plan::{Matrix, Step};
+use super::records::{Board, Epoch, Record};
+use super::rows::{self, Row};
+use super::{gains, markdown};
 use crate::short;
 
 const STYLE: &str = include_str!("page.css");
 
 /// The whole page.
-pub(super) fn page(board: &Board, matrix: &Matrix) -> Result<String> {
-    let rows = table::rows(board, matrix);
-    let title = format!("pretext on {}", matrix.name());
+pub(super) fn page(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Result<String> {
+    let title = escape(&format!("pretext on {}", matrix.name()));
+    let sections = [
+        ("results", "Results", results(rows, board, matrix)),
+        ("gains", "What pretraining brought", gain_chart(rows)),
+        ("curves", "Learning curves", learning_curves(board)),
+        ("tasks", "Pretext tasks", pictures(board)?),
+        ("reproduce", "Recipes and commands", reproduce(rows, board, matrix)),
+        ("public", "For the public leaderboard", public(rows, matrix)),
+    ];
+    let sections: Vec<_> = sections.iter().filter(|(_, _, html)| !html.is_empty()).collect();
     let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n<h1>{title}</h1>\n",
-        title = escape(&title)
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         <a class=\"skip\" href=\"#main\">Skip to the results</a>\n\
+         <header>\n<h1>{title}</h1>\n<p class=\"lead\">{}</p>\n\
+         <nav aria-label=\"Sections\"><ul>\n",
+        escape(&lead(rows, board)),
     );
-    html.push_str(&accuracies(&rows));
-    for note in table::notes(board, matrix) {
-        let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(&note));
+    for (id, heading, _) in &sections {
+        let _ = writeln!(html, "<li><a href=\"#{id}\">{heading}</a></li>");
     }
-    html.push_str(&learning_curves(board));
-    html.push_str(&pictures(board)?);
-    html.push_str(&commands(matrix));
-    html.push_str("</html>\n");
+    html.push_str("</ul></nav>\n</header>\n<main id=\"main\" tabindex=\"-1\">\n");
+    for (id, heading, content) in &sections {
+        let _ = writeln!(
+            html,
+            "<section id=\"{id}\" aria-labelledby=\"{id}-heading\">\n\
+             <h2 id=\"{id}-heading\">{heading}</h2>\n{content}</section>"
+        );
+    }
+    html.push_str("</main>\n</body>\n</html>\n");
     Ok(html)
 }
 
-fn accuracies(rows: &[Row<'_>]) -> String {
+/// What the page is about, in a sentence.
+fn lead(rows: &[Row<'_>], board: &Board) -> String {
+    let runs: usize = rows.iter().map(|row| row.cell.runs.len()).sum();
+    let tasks = board.pretrainings.len();
+    let best = rows.iter().filter_map(|row| Some((row, row.gain.as_ref()?)));
+    let best = best.max_by(|(_, a), (_, b)| a.difference.total_cmp(&b.difference));
+    let gain = best.map_or(String::new(), |(row, gain)| {
+        format!(
+            " The largest gain over random weights is {} points, by {}.",
+            rows::points(gain.difference),
+            row.cell.init
+        )
+    });
+    format!("{runs} runs in {} rows, {tasks} pretrainings.{gain}", rows.len())
+}
+
+fn results(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> String {
+    let footnotes = rows::footnotes(rows);
+    let mut html = accuracies(rows, &footnotes);
+    if !footnotes.is_empty() {
+        html.push_str("<ul class=\"rules\">\n");
+        for (number, rule) in (1..).zip(&footnotes) {
+            let _ = writeln!(
+                html,
+                "<li id=\"rule-{number}\"><b>†{number}</b> breaks a rule of the leaderboard: {}.</li>",
+                escape(rule)
+            );
+        }
+        html.push_str("</ul>\n");
+    }
+    for note in markdown::notes(rows, board, matrix) {
+        let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(&note));
+    }
+    html
+}
+
+fn accuracies(rows: &[Row<'_>], footnotes: &[&str]) -> String {
     let published = rows.iter().any(|row| !row.published.is_empty());
     let mut html = String::from(
-        "<table>\n<thead><tr><th scope=\"col\">Size, px<th scope=\"col\">Epochs\
-         <th scope=\"col\">Initial weights<th scope=\"col\">Accuracy, %<th scope=\"col\">Runs\
-         <th scope=\"col\">Gain, points<th scope=\"col\">P(gain)",
+        "<div class=\"wide\" role=\"region\" aria-label=\"Table of results\" tabindex=\"0\">\n\
+         <table>\n<caption>Accuracy by size, epochs and initial weights</caption>\n<thead><tr>",
     );
-    if published {
-        html.push_str("<th scope=\"col\">Published, %");
+    let columns = [
+        "Size, px",
+        "Epochs",
+        "Initial weights",
+        "Accuracy, %",
+        "95 % interval of the mean",
+        "Runs",
+        "Gain, points",
+        "95 % interval of the gain",
+        "P(gain)",
+    ];
+    for column in columns.into_iter().chain(published.then_some("Published, %")) {
+        let _ = write!(html, "<th scope=\"col\">{column}</th>");
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
         let gain = row.gain.as_ref();
-        let probability = gain.and_then(|gain| gain.probability).map(table::percent);
+        let probability = gain
+            .and_then(|gain| gain.certainty.as_ref())
+            .map(|certainty| rows::percent(certainty.probability));
+        let marks = row.marks(footnotes).into_iter().fold(String::new(), |marks, number| {
+            marks + &format!(" <sup><a href=\"#rule-{number}\">†{number}</a></sup>")
+        });
+        let class = if row.broken.is_empty() { "" } else { " class=\"broken\"" };
         let _ = write!(
             html,
-            "<tr><td>{}<td>{}<th scope=\"row\">{}<td>{}<td>{}<td>{}<td>{}",
+            "<tr{class}><td>{}</td><td>{}</td><th scope=\"row\">{}{marks}</th>\
+             <td class=\"main\">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>",
             row.cell.size,
             row.cell.epochs,
             escape(&row.cell.init),
-            table::spread(&row.accuracy),
+            rows::spread(&row.accuracy),
+            rows::interval(row.accuracy.interval),
             row.accuracy.runs,
-            gain.map_or(String::new(), |gain| table::points(gain.difference)),
+            gain.map_or(String::new(), |gain| rows::points(gain.difference)),
+            gain.map_or(String::new(), rows::points_interval),
             escape(&probability.unwrap_or_default()),
         );
         if published {
-            let cited: Vec<_> = row.published.iter().map(|row| escape(&table::cite(row))).collect();
-            let _ = write!(html, "<td>{}", cited.join("<br>"));
+            let cited: Vec<_> = row.published.iter().map(|one| escape(&rows::cite(one))).collect();
+            let _ = write!(html, "<td class=\"cited\">{}</td>", cited.join("<br>"));
         }
         html.push_str("</tr>\n");
     }
-    html + "</tbody></table>\n"
+    html + "</tbody>\n</table>\n</div>\n"
+}
+
+fn gain_chart(rows: &[Row<'_>]) -> String {
+    let mut series: Vec<&str> = Vec::new();
+    for row in rows {
+        if !series.contains(&row.cell.init.as_str()) {
+            series.push(&row.cell.init);
+        }
+    }
+    gains::chart(rows, &series).map_or(String::new(), |svg| {
+        format!(
+            "<figure>{svg}<figcaption>Gain in accuracy over the same epochs from random weights; \
+             the line is the 95 % interval. A line across zero leaves it open whether there is a \
+             gain.</figcaption></figure>\n"
+        )
+    })
 }
 
 fn learning_curves(board: &Board) -> String {
-    let mut html = String::from("<h2>Learning curves</h2>\n");
+    let mut html = String::new();
     let mut shown: Vec<(u32, u32)> = Vec::new();
     for cell in &board.cells {
         let group = (cell.size, cell.epochs);
@@ -92,42 +180,42 @@ fn learning_curves(board: &Board) -> String {
         let (size, epochs) = group;
         let accuracy = lines(|epoch| epoch.val_accuracy.map(|accuracy| 100.0 * accuracy));
         let loss = lines(|epoch| Some(epoch.train_loss));
-        let titled = |what: &str| format!("{what}, {size} px, {epochs} epochs");
-        let charts = [
-            chart(&titled("Accuracy on val"), " %", &accuracy),
-            chart(&titled("Training loss"), "", &loss),
-        ];
-        html.push_str(&figure(&charts, &accuracy));
+        let charts =
+            [chart("Accuracy on val/", " %", &accuracy), chart("Training loss", "", &loss)];
+        html.push_str(&figure(&format!("{size} px, {epochs} epochs"), &charts, &accuracy));
     }
-    let lines: Vec<Line> = board
-        .pretrainings
-        .iter()
-        .map(|run| Line {
+    let losses = |value: fn(&Epoch) -> Option<f64>| -> Vec<Line> {
+        let runs = board.pretrainings.iter();
+        runs.map(|run| Line {
             series: format!("{}, {} px", run.task, run.size),
             title: format!("{}, {} px", run.task, run.size),
-            values: run.record.epochs.iter().map(|epoch| Some(epoch.train_loss)).collect(),
+            values: run.record.epochs.iter().map(value).collect(),
         })
-        .collect();
-    html + &figure(&[chart("Pretraining loss", "", &lines)], &lines)
+        .collect()
+    };
+    let (train, val) = (losses(|epoch| Some(epoch.train_loss)), losses(|epoch| epoch.val_loss));
+    let charts = [chart("Training loss", "", &train), chart("Loss on held-out pictures", "", &val)];
+    html + &figure("Pretraining", &charts, &train)
 }
 
-/// Charts side by side above their legend.
-fn figure(charts: &[Option<String>], lines: &[Line]) -> String {
+/// Charts side by side under their heading and above their legend.
+fn figure(heading: &str, charts: &[Option<String>], lines: &[Line]) -> String {
     if charts.iter().all(Option::is_none) {
         return String::new();
     }
-    let mut html = String::from("<figure><div class=\"charts\">\n");
+    let mut html = format!("<h3>{heading}</h3>\n<figure><div class=\"charts\">\n");
     for chart in charts.iter().flatten() {
         html.push_str(chart);
         html.push('\n');
     }
-    html.push_str("</div><figcaption>");
+    html.push_str("</div><figcaption class=\"legend\">");
     let series = chart::series(lines);
     for name in &series {
-        let colour = chart::colour(&series, name);
         let _ = write!(
             html,
-            "<span class=\"key\" style=\"background:{colour}\"></span>{} ",
+            "<span><svg class=\"key\" viewBox=\"0 0 28 8\" aria-hidden=\"true\"><g class=\"series {}\">\
+             <polyline points=\"1,4 27,4\"/></g></svg> {}</span>",
+            chart::class(&series, name),
             escape(name)
         );
     }
@@ -147,30 +235,85 @@ fn pictures(board: &Board) -> Result<String> {
         };
         let _ = writeln!(
             html,
-            "<figure><img alt=\"Pictures of the pretext task {task}\" \
-             src=\"data:image/png;base64,{}\"><figcaption>{task} at {} px. From left to right: \
-             {columns}.</figcaption></figure>",
+            "<figure><img alt=\"Pictures of the pretext task {task} in a grid. From left to right: \
+             {columns}.\" src=\"data:image/png;base64,{}\"><figcaption><b>{task}</b> at {} px. From \
+             left to right: {columns}.</figcaption></figure>",
             BASE64.encode(bytes),
             run.size,
             task = escape(&run.task),
         );
     }
-    Ok(if html.is_empty() {
-        html
-    } else {
-        format!("<h2>Pretext tasks</h2>\n<div class=\"charts\">\n{html}</div>\n")
-    })
+    Ok(if html.is_empty() { html } else { format!("<div class=\"charts\">\n{html}</div>\n") })
 }
 
-fn commands(matrix: &Matrix) -> String {
-    let commands: Vec<String> = matrix
-        .steps()
-        .iter()
-        .map(|step| format!("pretext {}", step.arguments(matrix).join(" ")))
-        .collect();
+/// Each row's recipe and the commands that make it.
+fn reproduce(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> String {
+    let steps = matrix.steps();
+    let commit = rows.iter().find_map(|row| row.cell.runs.first()?.1.code.commit.clone());
+    let mut html = commit.map_or(String::new(), |commit| {
+        let first = format!("git checkout {commit}\ncargo install --path crates/pretext-cli");
+        format!("<p>Before the first of them:</p>\n{}", pre(&first))
+    });
+    for row in rows {
+        let cell = row.cell;
+        let belongs = |step: &&Step| match step {
+            Step::Pretrain { task, size } => (task, *size) == (&cell.init, cell.size),
+            Step::Finetune { init, size, epochs, .. } => {
+                (init, *size, *epochs) == (&cell.init, cell.size, cell.epochs)
+            }
+        };
+        let commands: Vec<String> =
+            steps.iter().filter(belongs).map(|step| step.command_line(matrix)).collect();
+        let pretraining =
+            board.pretrainings.iter().find(|run| (&run.task, run.size) == (&cell.init, cell.size));
+        let told = pretraining.map(|run| &run.record);
+        let told = told.into_iter().chain(cell.runs.first().map(|(_, record)| record));
+        let mut recipes = String::new();
+        for line in told.filter_map(recipe_line) {
+            let _ = write!(recipes, "<p class=\"note\">{}</p>", escape(line));
+        }
+        let shared = pretraining.map_or(String::new(), |run| {
+            format!(", after pretraining in {}", rows::duration(run.record.seconds))
+        });
+        let _ = writeln!(
+            html,
+            "<details><summary>{}, {} px, {} epochs</summary>\n{recipes}\
+             <p class=\"note\">{} in {}{shared}.</p>\n{}</details>",
+            escape(&cell.init),
+            cell.size,
+            cell.epochs,
+            if cell.runs.len() == 1 { "1 run".into() } else { format!("{} runs", cell.runs.len()) },
+            rows::duration(row.seconds()),
+            pre(&commands.join("\n")),
+        );
+    }
+    html
+}
+
+fn recipe_line(record: &Record) -> Option<&str> {
+    record.recipe["line"].as_str()
+}
+
+/// Text as it is typed; it can be reached by keyboard, for it may have to be scrolled.
+fn pre(text: &str) -> String {
+    format!("<pre tabindex=\"0\"><code>{}</code></pre>\n", escape(text))
+}
+
+/// The table as the public leaderboard has it, where it is about the leaderboard's data.
+fn public(rows: &[Row<'_>], matrix: &Matrix) -> String {
+    let text = markdown::public(rows);
+    let left_out = rows.iter().filter(|row| !row.broken.is_empty()).count();
+    let mut about = String::from("Rows as the table of Image网's leaderboard has them");
+    if !matrix.is_imagewang() {
+        about += "; these are of other pictures and only show the form";
+    }
+    if left_out > 0 {
+        let _ = write!(about, "; left out for a broken rule: {left_out}");
+    }
     format!(
-        "<h2>Commands</h2>\n<details><summary>The {} runs behind this page</summary><pre>{}</pre></details>\n",
-        commands.len(),
-        escape(&commands.join("\n"))
+        "<p><label for=\"rows\">{about}.</label></p>\n<textarea id=\"rows\" readonly wrap=\"off\" \
+         spellcheck=\"false\" rows=\"{}\">{}</textarea>\n",
+        text.lines().count() + 1,
+        escape(&text),
     )
 }

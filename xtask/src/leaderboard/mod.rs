@@ -2,12 +2,16 @@
 
 mod binary;
 mod chart;
+mod data;
+mod gains;
 mod html;
+mod markdown;
 mod plan;
 mod published;
 mod records;
+mod rows;
+mod rules;
 mod stats;
-mod table;
 
 use std::path::PathBuf;
 
@@ -69,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let steps = matrix.steps();
     if args.dry_run {
         for step in &steps {
-            say(format_args!("pretext {}", step.arguments(&matrix).join(" ")));
+            say(step.command_line(&matrix));
         }
         return Ok(());
     }
@@ -91,14 +95,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     pictures(&mut pretext, &matrix, &steps)?;
     let board = records::read(&steps, &matrix)?;
-    let table = table::markdown(&board, &matrix);
+    let rows = rows::rows(&board, matrix.is_imagewang());
+    let table = markdown::document(&rows, &board, &matrix);
+    let json = serde_json::to_vec_pretty(&data::json(&rows, &board, &matrix))?;
     say(&table);
-    write_whole(&matrix.out.join("leaderboard.md"), table.as_bytes())?;
-    let json = serde_json::to_vec_pretty(&table::json(&board, &matrix))?;
-    write_whole(&matrix.out.join("leaderboard.json"), &json)?;
-    let page = html::page(&board, &matrix)?;
-    write_whole(&matrix.out.join("leaderboard.html"), page.as_bytes())?;
-    say(format_args!("{}", short(&matrix.out.join("leaderboard.html"))));
+    for (name, bytes) in [
+        ("leaderboard.md", table.into_bytes()),
+        ("leaderboard.csv", data::csv(&rows).into_bytes()),
+        ("leaderboard.json", json),
+        ("leaderboard.html", html::page(&rows, &board, &matrix)?.into_bytes()),
+    ] {
+        write_whole(&matrix.out.join(name), &bytes)?;
+    }
+    say(short(&matrix.out.join("leaderboard.html")));
     Ok(())
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Data {
     pub(super) pretrained_on: Vec<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Code {
     pub(super) version: String,
     pub(super) commit: Option<String>,
@@ -54,7 +54,12 @@ pub(super) struct Epoch {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Score {
     pub(super) accuracy: Option<f64>,
+    pub(super) correct: Option<usize>,
     pub(super) total: Option<usize>,
+    /// Width and height of what was scored, in pixels.
+    pub(super) size: Option<u32>,
+    /// Views of a picture that an answer came from.
+    pub(super) views: Option<u32>,
 }
 
 /// A cell: the finished runs of one size, number of epochs and initialisation.
@@ -118,7 +123,6 @@ fn difference(record: &Record, step: &Step, matrix: &Matrix) -> Result<Option<St
             pairs.push(("task", task.as_str().into(), recipe["task"].clone()));
             let pixels = matrix.include_val_pixels;
             pairs.push(("val pixels", pixels.into(), recipe["include_val_pixels"].clone()));
-            pairs.push(("initial weights", "random".into(), began["kind"].clone()));
         }
         Step::Finetune { init, .. } if init == RANDOM => {
             pairs.push(("initial weights", "random".into(), began["kind"].clone()));
@@ -166,8 +170,9 @@ pub(super) fn read(steps: &[Step], matrix: &Matrix) -> Result<Board> {
 }
 
 impl Cell {
-    /// The accuracies of its runs, `0..=1`.
-    pub(super) fn accuracies(&self) -> Vec<f64> {
-        self.runs.iter().filter_map(|(_, record)| record.result.accuracy).collect()
+    /// The seeds of its runs, and their accuracies, `0..=1`.
+    pub(super) fn accuracies(&self) -> Vec<(u64, f64)> {
+        let records = self.runs.iter().map(|(_, record)| record);
+        records.filter_map(|record| Some((record.seed, record.result.accuracy?))).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! The table's rows: a cell's runs, summed up and compared.
 
-use super::plan::{Matrix, RANDOM};
+use super::plan::RANDOM;
 use super::published::{self, Published};
 use super::records::{Board, Cell};
 use super::rules;
@@ -34,12 +34,12 @@ impl Beside {
     }
 }
 
-/// The rows, in the matrix's order.
-pub(super) fn rows<'a>(board: &'a Board, matrix: &Matrix) -> Vec<Row<'a>> {
-    board.cells.iter().filter_map(|cell| row(cell, board, matrix)).collect()
+/// The rows, in the matrix's order; those of Image网 beside what is published.
+pub(super) fn rows<'a>(board: &'a Board, imagewang: bool) -> Vec<Row<'a>> {
+    board.cells.iter().filter_map(|cell| row(cell, board, imagewang)).collect()
 }
 
-fn row<'a>(cell: &'a Cell, board: &Board, matrix: &Matrix) -> Option<Row<'a>> {
+fn row<'a>(cell: &'a Cell, board: &Board, imagewang: bool) -> Option<Row<'a>> {
     let accuracies: Vec<f64> = cell.accuracies().iter().map(|(_, accuracy)| *accuracy).collect();
     let accuracy = stats::summary(&accuracies)?;
     let same = |other: &&Cell| (other.size, other.epochs) == (cell.size, cell.epochs);
@@ -50,7 +50,7 @@ fn row<'a>(cell: &'a Cell, board: &Board, matrix: &Matrix) -> Option<Row<'a>> {
         figure,
         probability: stats::probability_of_beating(&accuracy, figure.accuracy / 100.0),
     };
-    let published = if matrix.is_imagewang() {
+    let published = if imagewang {
         published::of(cell.size, cell.epochs).map(beside).collect()
     } else {
         Vec::new()
@@ -73,7 +73,9 @@ pub(super) fn footnotes<'a>(rows: &'a [Row<'_>]) -> Vec<&'a str> {
 impl Row<'_> {
     /// The numbers of its footnotes, from 1.
     pub(super) fn marks(&self, footnotes: &[&str]) -> Vec<usize> {
-        (1..).zip(footnotes).filter(|(_, note)| self.broken.iter().any(|rule| rule == *note))
+        (1..)
+            .zip(footnotes)
+            .filter(|(_, note)| self.broken.iter().any(|rule| rule == *note))
             .map(|(number, _)| number)
             .collect()
     }
@@ -92,9 +94,8 @@ pub(super) fn spread(summary: &Summary) -> String {
 
 /// `38.10 to 39.17`.
 pub(super) fn interval(interval: Option<Interval>) -> String {
-    interval.map_or(String::new(), |(low, high)| {
-        format!("{:.2} to {:.2}", 100.0 * low, 100.0 * high)
-    })
+    interval
+        .map_or(String::new(), |(low, high)| format!("{:.2} to {:.2}", 100.0 * low, 100.0 * high))
 }
 
 /// `+2.31`, in points.
@@ -154,7 +155,8 @@ mod tests {
         assert_eq!(interval(None), "");
         assert_eq!(points(0.0231), "+2.31");
         assert_eq!(points(-0.004), "-0.40");
-        let certainty = Certainty { test: Test::Paired, interval: (-0.004, 0.05), probability: 0.9 };
+        let certainty =
+            Certainty { test: Test::Paired, interval: (-0.004, 0.05), probability: 0.9 };
         let gain = |certainty| Gain { difference: 0.02, certainty };
         assert_eq!(points_interval(&gain(Some(certainty))), "-0.40 to +5.00");
         assert_eq!(points_interval(&gain(None)), "");

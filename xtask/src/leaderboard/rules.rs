@@ -110,7 +110,8 @@ fn same_as_others(record: &Record, sha256: &str, board: &Board) -> Result<(), St
     };
     let others = board.cells.iter().flat_map(|cell| &cell.runs).map(|(_, other)| other);
     for other in others.filter(|other| {
-        (other.seed, &other.code) == (record.seed, &record.code) && encoder(other) == encoder(record)
+        (other.seed, &other.code) == (record.seed, &record.code)
+            && encoder(other) == encoder(record)
     }) {
         if let Ok(InitialWeights::Random { sha256: theirs, .. }) = read(other)
             && theirs != sha256
@@ -123,8 +124,8 @@ fn same_as_others(record: &Record, sha256: &str, board: &Board) -> Result<(), St
 
 /// Whether a file's own story is that of the pretraining in this matrix.
 fn agrees(pretrained: &Pretrained, run: &Record) -> Result<(), String> {
-    let told = (pretrained.seed, pretrained.epochs as usize, &pretrained.pretrained_on);
-    let same = told == (run.seed, run.epochs.len(), &run.data.pretrained_on)
+    let same = (pretrained.seed, &pretrained.pretrained_on) == (run.seed, &run.data.pretrained_on)
+        && run.recipe["epochs"] == pretrained.epochs
         && read(run).is_ok_and(|began| began == *pretrained.initial_weights);
     if same {
         Ok(())

@@ -260,7 +260,10 @@ fn a_wrong_hash_is_kept_aside() {
     // The next fetch begins anew.
     bench.works(&args);
     assert_eq!(server.starts(), [0, 0]);
-    assert_eq!(files(&bench.target()), [".fetch-data.lock", "small-wang", "small-wang.tgz.refused"]);
+    assert_eq!(
+        files(&bench.target()),
+        [".fetch-data.lock", "small-wang", "small-wang.tgz.refused"]
+    );
 }
 
 #[test]

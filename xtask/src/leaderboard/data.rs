@@ -1,0 +1,151 @@
+//! The table for programs: JSON and CSV. Accuracies and gains are shares, `0..=1` and `-1..=1`.
+
+use serde_json::{Value, json};
+
+use super::plan::Matrix;
+use super::records::Board;
+use super::rows::Row;
+
+/// Everything in the table, and each run of it.
+pub(super) fn json(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Value {
+    let rows = rows.iter().map(|row| {
+        let runs = row.cell.runs.iter().map(|(_, record)| {
+            json!({
+                "seed": record.seed,
+                "accuracy": record.result.accuracy,
+                "seconds": record.seconds,
+                "initial_weights": record.initial_weights,
+                "fingerprint": record.data.fingerprint,
+                "code": { "version": record.code.version, "commit": record.code.commit },
+            })
+        });
+        json!({
+            "size": row.cell.size,
+            "epochs": row.cell.epochs,
+            "initial_weights": row.cell.init,
+            "accuracy": {
+                "mean": row.accuracy.mean,
+                "std": row.accuracy.std,
+                "interval": row.accuracy.interval,
+                "runs": row.accuracy.runs,
+            },
+            "gain": row.gain.as_ref().map(|gain| {
+                let certainty = gain.certainty.as_ref();
+                json!({
+                    "difference": gain.difference,
+                    "interval": certainty.map(|certainty| certainty.interval),
+                    "probability": certainty.map(|certainty| certainty.probability),
+                    "test": certainty.map(|certainty| certainty.test.name()),
+                })
+            }),
+            "published": row.published.iter().map(|beside| json!({
+                "method": beside.figure.method,
+                "accuracy": beside.figure.accuracy / 100.0,
+                "runs": beside.figure.runs,
+                "probability_of_beating": beside.probability,
+                "beaten": beside.beaten(),
+            })).collect::<Vec<_>>(),
+            "broken_rules": row.broken,
+            "seconds": row.seconds(),
+            "runs": runs.collect::<Vec<_>>(),
+        })
+    });
+    let pretrainings = board.pretrainings.iter().map(|run| {
+        let last = run.record.epochs.last();
+        json!({
+            "task": run.task,
+            "size": run.size,
+            "epochs": run.record.epochs.len(),
+            "seed": run.record.seed,
+            "pretrained_on": run.record.data.pretrained_on,
+            "train_loss": last.map(|epoch| epoch.train_loss),
+            "val_loss": last.and_then(|epoch| epoch.val_loss),
+            "seconds": run.record.seconds,
+        })
+    });
+    json!({
+        "format": 2,
+        "encoder": matrix.encoder,
+        "batch_size": matrix.batch_size,
+        "rows": rows.collect::<Vec<_>>(),
+        "pretrainings": pretrainings.collect::<Vec<_>>(),
+    })
+}
+
+/// One line a row; what is not known is empty (RFC 4180).
+pub(super) fn csv(rows: &[Row<'_>]) -> String {
+    const COLUMNS: [&str; 19] = [
+        "size",
+        "epochs",
+        "initial_weights",
+        "runs",
+        "seeds",
+        "accuracy",
+        "std",
+        "interval_low",
+        "interval_high",
+        "gain",
+        "gain_low",
+        "gain_high",
+        "gain_probability",
+        "gain_test",
+        "standing",
+        "standing_accuracy",
+        "probability_of_beating_standing",
+        "seconds",
+        "broken_rules",
+    ];
+    let mut text = COLUMNS.join(",") + "\r\n";
+    for row in rows {
+        let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+        let seeds: Vec<_> =
+            row.cell.accuracies().iter().map(|(seed, _)| seed.to_string()).collect();
+        let certainty = row.gain.as_ref().and_then(|gain| gain.certainty.as_ref());
+        // The last of the published figures is the one that stands.
+        let standing = row.published.last();
+        let fields: [String; COLUMNS.len()] = [
+            row.cell.size.to_string(),
+            row.cell.epochs.to_string(),
+            row.cell.init.clone(),
+            row.accuracy.runs.to_string(),
+            seeds.join(" "),
+            row.accuracy.mean.to_string(),
+            number(row.accuracy.std),
+            number(row.accuracy.interval.map(|(low, _)| low)),
+            number(row.accuracy.interval.map(|(_, high)| high)),
+            number(row.gain.as_ref().map(|gain| gain.difference)),
+            number(certainty.map(|certainty| certainty.interval.0)),
+            number(certainty.map(|certainty| certainty.interval.1)),
+            number(certainty.map(|certainty| certainty.probability)),
+            certainty.map_or(String::new(), |certainty| certainty.test.name().into()),
+            standing.map_or(String::new(), |beside| beside.figure.method.into()),
+            number(standing.map(|beside| beside.figure.accuracy / 100.0)),
+            number(standing.and_then(|beside| beside.probability)),
+            row.seconds().to_string(),
+            row.broken.join("; "),
+        ];
+        text += &(fields.map(|field| quoted(&field)).join(",") + "\r\n");
+    }
+    text
+}
+
+/// A field that may hold commas, quotes and line breaks.
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_stay_apart() {
+        assert_eq!(quoted("plain text"), "plain text");
+        assert_eq!(quoted("SwAV, standing"), "\"SwAV, standing\"");
+        assert_eq!(quoted("a \"b\""), "\"a \"\"b\"\"\"");
+    }
+}

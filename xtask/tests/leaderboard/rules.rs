@@ -1,0 +1,170 @@
+//! Rows of forged records: every output marks what breaks a rule of the leaderboard.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{Bench, json};
+
+#[test]
+fn broken_rules_are_marked_everywhere() {
+    let small = ["--sizes", "32", "--epochs", "2,4", "--init", "random,jigsaw"];
+    let random = "cells/32px-2ep-random/seed1";
+    let jigsaw = "cells/32px-2ep-jigsaw/seed1";
+    let supervised = || {
+        serde_json::json!({"kind": "file", "sha256": "a".repeat(64), "pretrained": {
+            "task": "classify", "seed": 0, "epochs": 5, "fingerprint": "f", "pretrained_on": ["train"],
+            "initial_weights": {"kind": "random", "seed": 0, "sha256": "b".repeat(64)}}})
+    };
+    type Forge = Box<dyn Fn(&Bench)>;
+    fn forge(run: &'static str, change: impl Fn(&mut Value) + 'static) -> Forge {
+        Box::new(move |bench| bench.forge(run, &change))
+    }
+    let cases: Vec<(&str, &str, Forge)> = vec![
+        (
+            "drawn from the run's seed",
+            random,
+            forge(random, |record| {
+                record["initial_weights"]["seed"] = 7.into();
+            }),
+        ),
+        (
+            "drawn from the run's seed",
+            random,
+            forge(random, |record| {
+                record["initial_weights"]["sha256"] = "made up".into();
+            }),
+        ),
+        (
+            "different random weights",
+            random,
+            forge(random, |record| {
+                record["initial_weights"]["sha256"] = "c".repeat(64).into();
+            }),
+        ),
+        (
+            "does not tell what the initial weights",
+            random,
+            forge(random, |record| {
+                record["initial_weights"] = serde_json::json!({"kind": "random"});
+            }),
+        ),
+        (
+            "of the task classify, not of jigsaw",
+            jigsaw,
+            forge(jigsaw, |record| {
+                record["initial_weights"]["pretrained"]["task"] = "classify".into();
+            }),
+        ),
+        (
+            "does not say how it came to be",
+            jigsaw,
+            forge(jigsaw, |record| {
+                record["initial_weights"]["pretrained"] = Value::Null;
+            }),
+        ),
+        (
+            "pretrained on other pictures",
+            jigsaw,
+            forge(jigsaw, |record| {
+                record["initial_weights"]["pretrained"]["fingerprint"] = "imagenet".into();
+            }),
+        ),
+        (
+            "another pretraining than its record",
+            jigsaw,
+            forge(jigsaw, |record| {
+                record["initial_weights"]["pretrained"]["epochs"] = 1000.into();
+            }),
+        ),
+        (
+            "trained with labels",
+            jigsaw,
+            Box::new(move |bench: &Bench| {
+                // The lie is told consistently: only the chain's end gives it away.
+                bench.forge(jigsaw, |record| {
+                    record["initial_weights"]["pretrained"]["initial_weights"] = supervised();
+                });
+                let folders = fs::read_dir(bench.path("out/pretrain")).unwrap().flatten();
+                for folder in folders {
+                    let run = format!("pretrain/{}/seed0", folder.file_name().display());
+                    bench.forge(&run, |record| record["initial_weights"] = supervised());
+                }
+            }),
+        ),
+        (
+            "scored at 64 px, above the training size",
+            random,
+            forge(random, |record| {
+                record["result"]["size"] = 64.into();
+            }),
+        ),
+        (
+            "does not tell the size",
+            random,
+            forge(random, |record| {
+                record["result"]["size"] = Value::Null;
+            }),
+        ),
+        (
+            "test-time augmentation: 10 views",
+            jigsaw,
+            forge(jigsaw, |record| {
+                record["result"]["views"] = 10.into();
+            }),
+        ),
+        (
+            "how many views",
+            jigsaw,
+            forge(jigsaw, |record| {
+                record["result"]["views"] = Value::Null;
+            }),
+        ),
+        (
+            "number of right answers",
+            jigsaw,
+            forge(jigsaw, |record| {
+                record["result"]["accuracy"] = 0.99.into();
+            }),
+        ),
+    ];
+    let bench = Bench::new();
+    bench.works(&small);
+    let honest = bench.path("honest");
+    copy(&bench.path("out"), &honest);
+    for (words, run, forge) in cases {
+        fs::remove_dir_all(bench.path("out")).unwrap();
+        copy(&honest, &bench.path("out"));
+        forge(&bench);
+        let printed = bench.works(&small);
+        let init = if run == random { "random" } else { "jigsaw" };
+        assert!(printed.contains(&format!("| {init} †1")), "{words}: {printed}");
+        let note = printed.lines().find(|line| line.starts_with("†1 breaks a rule"));
+        assert!(note.is_some_and(|note| note.contains(words)), "{words}: {printed}");
+        let read = |name: &str| fs::read_to_string(bench.path("out").join(name)).unwrap();
+        assert!(read("leaderboard.csv").contains(words), "{words}");
+        let board = json(&bench.path("out/leaderboard.json"));
+        let row = usize::from(init == "jigsaw");
+        assert!(board["rows"][row]["broken_rules"][0].as_str().unwrap().contains(words));
+        let page = read("leaderboard.html");
+        assert!(page.contains("<tr class=\"broken\">") && page.contains("href=\"#rule-1\""));
+        assert!(page.contains(words), "{words}");
+        // What breaks a rule is not offered to the public leaderboard.
+        assert!(!page.contains(&format!("|32|2|[pretext, {init}]")), "{words}");
+        assert!(page.contains("left out for a broken rule"), "{words}");
+    }
+}
+
+/// Copies a folder and all below it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
