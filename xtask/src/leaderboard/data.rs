@@ -141,6 +141,46 @@ fn quoted(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::leaderboard::records::Cell;
+    use crate::leaderboard::rows;
+
+    #[test]
+    fn a_claim_stands_beside_the_published_figure() {
+        let run = |seed: u64, accuracy: f64| {
+            let record = json!({
+                "kind": "finetune", "seed": seed, "seconds": 1.5, "recipe": {}, "epochs": [],
+                "data": {"name": "imagewang-160", "fingerprint": "f", "pretrained_on": []},
+                "code": {"version": "0", "commit": null},
+                "machine": {"processor": "abacus", "threads": 1},
+                "initial_weights": {"kind": "random"},
+                "result": {"accuracy": accuracy},
+            });
+            ("run".into(), serde_json::from_value(record).unwrap())
+        };
+        let cell = |init: &str, accuracies: [f64; 2]| Cell {
+            size: 128,
+            epochs: 5,
+            init: init.into(),
+            runs: (0..).zip(accuracies).map(|(seed, accuracy)| run(seed, accuracy)).collect(),
+        };
+        // In-painting has 34.72 % there, SwAV 72.94 %.
+        let cells = vec![cell("random", [0.35, 0.3502]), cell("jigsaw", [0.73, 0.732])];
+        let board = Board { cells, pretrainings: Vec::new() };
+        let rows = rows::rows(&board, true);
+        let text = csv(&rows);
+        let standing = "\"SwAV, standing\",0.729";
+        assert_eq!(text.matches(standing).count(), 2, "{text}");
+        let beaten = |row: usize| -> Vec<_> {
+            rows[row].published.iter().map(|beside| beside.beaten().unwrap()).collect()
+        };
+        assert_eq!(beaten(0), [true, false]);
+        // A mean above the published figure is no claim yet: another run may fall below it.
+        assert!(rows[1].accuracy.mean > 0.7294);
+        let chance = rows[1].published[1].probability.unwrap();
+        assert!(chance > 0.5 && chance < 0.8, "{chance}");
+        assert_eq!(beaten(1), [true, false]);
+        assert_eq!(rows::rows(&board, false)[1].published.len(), 0);
+    }
 
     #[test]
     fn fields_stay_apart() {

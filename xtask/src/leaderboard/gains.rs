@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::chart::{self, escape};
+use super::records::Cell;
 use super::rows::{self, Row};
 use super::stats::Gain;
 
@@ -43,11 +44,13 @@ pub(super) fn chart(rows: &[Row<'_>], series: &[&str]) -> Option<String> {
     let decimals = chart::decimals(step);
     for tick in 0..=((high - low) / step).round() as usize {
         let value = low + tick as f64 * step;
-        let class = if value.abs() < step / 2.0 { "zero" } else { "grid" };
+        let zero = value.abs() < step / 2.0;
+        let class = if zero { "zero" } else { "grid" };
+        let label = if zero { "0".into() } else { format!("{value:+.decimals$}") };
         let _ = write!(
             svg,
             "<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
-             <text class=\"tick\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{}\">{value:+.decimals$}</text>",
+             <text class=\"tick\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{}\">{label}</text>",
             bottom + 18.0,
             x = x(value),
         );
@@ -63,7 +66,9 @@ pub(super) fn chart(rows: &[Row<'_>], series: &[&str]) -> Option<String> {
         let y = TOP + ROW * (i as f64 + 0.5);
         let (from, to) = ends(gain);
         let class = chart::class(series, &row.cell.init);
-        let name = format!("{}, {} px, {} ep.", row.cell.init, row.cell.size, row.cell.epochs);
+        let mark = if row.broken.is_empty() { "" } else { " †" };
+        let Cell { init, size, epochs, .. } = row.cell;
+        let name = format!("{init}, {size} px, {epochs} ep.{mark}");
         let _ = write!(
             svg,
             "<g class=\"series {class}\"><title>{}</title>\
@@ -115,10 +120,11 @@ fn told(row: &Row<'_>, gain: &Gain) -> String {
         ", one run".into()
     };
     format!(
-        "{} at {} px after {} epochs: {} points{interval}",
+        "{} at {} px after {} epochs: {} points{interval}{}",
         row.cell.init,
         row.cell.size,
         row.cell.epochs,
         rows::points(gain.difference),
+        if row.broken.is_empty() { "" } else { ", breaks a rule" },
     )
 }

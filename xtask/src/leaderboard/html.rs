@@ -57,7 +57,8 @@ pub(super) fn page(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Result<S
 fn lead(rows: &[Row<'_>], board: &Board) -> String {
     let runs: usize = rows.iter().map(|row| row.cell.runs.len()).sum();
     let tasks = board.pretrainings.len();
-    let best = rows.iter().filter_map(|row| Some((row, row.gain.as_ref()?)));
+    let honest = rows.iter().filter(|row| row.broken.is_empty());
+    let best = honest.filter_map(|row| Some((row, row.gain.as_ref()?)));
     let best = best.max_by(|(_, a), (_, b)| a.difference.total_cmp(&b.difference));
     let gain = best.map_or(String::new(), |(row, gain)| {
         format!(

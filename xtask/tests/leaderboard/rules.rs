@@ -83,9 +83,14 @@ fn broken_rules_are_marked_everywhere() {
             jigsaw,
             Box::new(move |bench: &Bench| {
                 // The lie is told consistently: only the chain's end gives it away.
-                bench.forge(jigsaw, |record| {
-                    record["initial_weights"]["pretrained"]["initial_weights"] = supervised();
-                });
+                for run in ["2ep-jigsaw", "4ep-jigsaw"] {
+                    for seed in 0..3 {
+                        bench.forge(&format!("cells/32px-{run}/seed{seed}"), |record| {
+                            record["initial_weights"]["pretrained"]["initial_weights"] =
+                                supervised();
+                        });
+                    }
+                }
                 let folders = fs::read_dir(bench.path("out/pretrain")).unwrap().flatten();
                 for folder in folders {
                     let run = format!("pretrain/{}/seed0", folder.file_name().display());

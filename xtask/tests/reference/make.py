@@ -61,4 +61,5 @@ cases = [
 ]
 cases.append(case("five against three", CASES["five pairs"][0], CASES["three pairs"][1], 0.39, False))
 path = Path(__file__).with_name("statistics.json")
-path.write_text(json.dumps(cases, indent=1) + "\n")
+lines = ",\n".join(json.dumps(one) for one in cases)
+path.write_text(f"[\n{lines}\n]\n")
