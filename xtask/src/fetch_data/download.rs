@@ -68,7 +68,7 @@ pub(super) fn download(
         let now = self::have(part);
         // Only bytes that no earlier attempt brought are progress: a server without ranges that
         // cuts each answer would be asked for ever.
-        failures = if now > most.max(have) { 1 } else { failures + 1 };
+        failures = if now > most.max(have) { 0 } else { failures + 1 };
         most = most.max(now);
         if failures >= patience.attempts {
             let kept = if now > 0 {
@@ -78,7 +78,7 @@ pub(super) fn download(
             };
             bail!("{url}: {problem}; {kept}repeat the command to go on")
         }
-        let wait = patience.retry_wait.saturating_mul(1 << (failures - 1).min(16));
+        let wait = patience.retry_wait.saturating_mul(1 << failures.saturating_sub(1).min(16));
         std::thread::sleep(wait.max(asked.unwrap_or_default()).min(LONGEST_WAIT));
     }
 }

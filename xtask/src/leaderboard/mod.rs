@@ -9,8 +9,10 @@ mod markdown;
 mod plan;
 mod published;
 mod records;
+mod reproduce;
 mod rows;
 mod rules;
+mod shell;
 mod stats;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use super::Args;
+use super::{Args, shell};
 use crate::short;
 
 /// The initial weights that are no pretext task.
@@ -202,7 +202,8 @@ impl Matrix {
 impl Step {
     /// The whole command, as a shell takes it.
     pub(super) fn command_line(&self, matrix: &Matrix) -> String {
-        let words: Vec<String> = self.arguments(matrix).iter().map(|word| quoted(word)).collect();
+        let words: Vec<String> =
+            self.arguments(matrix).iter().map(|word| shell::quoted(word)).collect();
         format!("pretext {}", words.join(" "))
     }
 
@@ -296,29 +297,5 @@ impl Step {
                 format!("fine-tuning at {size} px for {epochs} epochs from {init}, seed {seed}")
             }
         }
-    }
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:,@%".contains(letter);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_survive_a_shell() {
-        assert_eq!(quoted("/data/a-b_c.d"), "/data/a-b_c.d");
-        assert_eq!(quoted("my photos"), "'my photos'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted("$(rm)"), "'$(rm)'");
-        assert_eq!(quoted(""), "''");
     }
 }
