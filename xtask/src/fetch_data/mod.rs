@@ -59,6 +59,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn jobs(args: &Args) -> Result<Vec<Job>> {
     let archive = args.from.as_deref().filter(|from| is_archive(from));
+    if let Some(from) = archive
+        && (stem(from).is_empty() || stem(from).starts_with('.'))
+    {
+        // What an archive is called names files and folders here.
+        bail!("--from {from} names no archive; give one called NAME.tgz")
+    }
     if args.sets.is_empty()
         && let Some(from) = archive
     {

@@ -133,6 +133,9 @@ fn mistakes_are_one_line() {
     let bench = Bench::new();
     bench.refused(&["imagenet"], &["imagenet", "imagewang-160", "imagewoof2"]);
     bench.refused(&["--from", "/nowhere/x.tgz"], &["/nowhere/x.tgz"]);
+    for nameless in ["http://127.0.0.1:1/.tgz", "http://127.0.0.1:1/...tgz"] {
+        bench.refused(&["--from", nameless], &[nameless, "NAME.tgz"]);
+    }
     bench.refused(&["--timeout", "0"], &["--timeout", "above 0"]);
     bench.refused(&["--from", "http://[/x.tgz"], &["x.tgz", "--from"]);
     let file = bench.archive("a.tgz", &pictures());
