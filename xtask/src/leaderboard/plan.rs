@@ -202,9 +202,7 @@ impl Matrix {
 impl Step {
     /// The whole command, as a shell takes it.
     pub(super) fn command_line(&self, matrix: &Matrix) -> String {
-        let words: Vec<String> =
-            self.arguments(matrix).iter().map(|word| shell::quoted(word)).collect();
-        format!("pretext {}", words.join(" "))
+        format!("pretext {}", shell::line(&self.arguments(matrix)))
     }
 
     /// The subcommand that makes it.

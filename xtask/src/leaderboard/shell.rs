@@ -1,7 +1,12 @@
 //! Words as a shell takes them.
 
-/// A word that a shell leaves as it is, in quotes where it needs them.
-pub(super) fn quoted(word: &str) -> String {
+/// Words as one line.
+pub(super) fn line(words: &[String]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word in quotes where a shell would change it.
+fn quoted(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:,@%".contains(letter);
     if !word.is_empty() && word.chars().all(plain) {
         word.into()
@@ -21,5 +26,6 @@ mod tests {
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted("$(rm)"), "'$(rm)'");
         assert_eq!(quoted(""), "''");
+        assert_eq!(line(&["a".into(), "b c".into()]), "a 'b c'");
     }
 }
