@@ -1,5 +1,8 @@
 //! `cargo xtask bench`: how fast we are beside our peers, measured in one run.
 
+mod cores;
+mod data;
+mod ours;
 mod peer;
 mod report;
 mod stepper;
@@ -11,12 +14,15 @@ use clap::Subcommand;
 /// What is measured.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
+    /// Loading and augmentation, from files to normalised tensors
+    Data(data::Args),
     /// Training and evaluation steps of whole networks
     Train(train::Args),
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
+        Bench::Data(args) => data::run(args),
         Bench::Train(args) => train::run(args),
     }
 }

@@ -1,18 +1,10 @@
-//! A process that takes steps of a network when it is told to, and says how long they took.
+//! A process that takes steps when it is told to, and says how long they took. What a step is, both
+//! sides know: one of a training, a pass over a corpus.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-
-/// What a step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Work {
-    /// Forward, backward, optimiser.
-    Train,
-    /// Forward.
-    Evaluate,
-}
 
 /// One such process, waiting.
 pub(super) struct Stepper {
@@ -34,13 +26,6 @@ impl Stepper {
         }
     }
 
-    pub(super) fn set(&mut self, work: Work) -> Result<()> {
-        self.tell(match work {
-            Work::Train => "train",
-            Work::Evaluate => "evaluate",
-        })
-    }
-
     /// Takes steps; their seconds.
     pub(super) fn steps(&mut self, count: usize) -> Result<Vec<f64>> {
         self.tell(&count.to_string())?;
@@ -59,7 +44,8 @@ impl Stepper {
         answer.trim().parse().with_context(|| format!("the peak is {answer:?}"))
     }
 
-    fn tell(&mut self, line: &str) -> Result<()> {
+    /// Gives it a line that it does not answer.
+    pub(super) fn tell(&mut self, line: &str) -> Result<()> {
         writeln!(self.input, "{line}").context("the process that takes steps has ended")
     }
 
@@ -82,18 +68,16 @@ impl Drop for Stepper {
 }
 
 /// Measured steps of a turn. One more comes before them, after which memory and caches are as they
-/// are in the middle of a training.
+/// are in the middle of many.
 pub(super) const MEASURED: usize = 2;
 
 /// Seconds of each process's measured steps: `rounds` turns each, one process after the other, so
 /// that whatever else the machine does meets them all alike; `warm_up` steps of each come before.
 pub(super) fn interleave(
     steppers: &mut [&mut Stepper],
-    work: Work,
     (warm_up, rounds): (usize, usize),
 ) -> Result<Vec<Vec<f64>>> {
     for stepper in &mut *steppers {
-        stepper.set(work)?;
         stepper.steps(warm_up)?;
     }
     let mut seconds = vec![Vec::with_capacity(rounds * MEASURED); steppers.len()];
@@ -112,7 +96,7 @@ mod tests {
     /// Answers every number by that many seconds of its first argument.
     fn fake(seconds: &str) -> Stepper {
         let script = "while read word; do case $word in
-            train | evaluate) ;;
+            train) ;;
             peak) echo 7 ;;
             *) for i in $(seq $word); do printf '%s ' $0; done; echo ;;
         esac; done";
@@ -122,7 +106,8 @@ mod tests {
     #[test]
     fn steps_in_turn() {
         let (mut a, mut b) = (fake("0.5"), fake("2"));
-        let seconds = interleave(&mut [&mut a, &mut b], Work::Train, (2, 3)).unwrap();
+        a.tell("train").unwrap();
+        let seconds = interleave(&mut [&mut a, &mut b], (2, 3)).unwrap();
         assert_eq!(seconds, [vec![0.5; 3 * MEASURED], vec![2.0; 3 * MEASURED]]);
         assert_eq!(a.peak().unwrap(), 7);
     }

@@ -1,14 +1,26 @@
 //! `cargo xtask bench train`: steps of whole networks, ours and PyTorch's in turn.
 
+mod report;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
-use super::peer::Peer;
-use super::report::{self, Row, Times};
-use super::stepper::{MEASURED, Stepper, Work, interleave};
+use self::report::{Row, Times};
+use super::ours;
+use super::peer::{Peer, Script};
+use super::report::{Machine, replaced};
+use super::stepper::{MEASURED, Stepper, interleave};
+
+/// PyTorch's side.
+const SCRIPT: Script = Script {
+    text: include_str!("peer.py"),
+    requirements: include_str!("requirements.txt"),
+    modules: &[("torch", "PyTorch"), ("torchvision", "torchvision"), ("fastai", "fastai")],
+    folder: "bench-venv",
+};
 
 /// The networks, as both sides know them, and their names in the report.
 const NETWORKS: &[(&str, &str)] = &[
@@ -76,12 +88,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("--rounds must be at least 1 and --batch at least 2")
     }
     let peer = match args.against {
-        Some(Against::Pytorch) => {
-            Some(Peer::find(args.python.as_deref(), &crate::root().join("target/bench-venv"))?)
-        }
+        Some(Against::Pytorch) => Some(Peer::find(&SCRIPT, args.python.as_deref())?),
         None => None,
     };
-    let ours = build()?;
+    let ours = ours::build("step")?;
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.unwrap_or(all);
     let mut rows = Vec::new();
@@ -98,12 +108,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     let versions = peer.as_ref().map(Peer::versions).transpose()?;
-    let machine = report::Machine::this(&ours, threads, versions)?;
+    let machine = Machine::this(threads, Some(instructions(&ours)?), versions);
     let setting = format!("batches of {} at {} px", args.batch, args.size);
     let section = report::section(&rows, &setting, args.rounds * MEASURED, &machine);
     let out = crate::root().join(&args.out);
     let before = std::fs::read_to_string(&out).unwrap_or_default();
-    crate::write_whole(&out, report::replaced(&before, "train", &section).as_bytes())?;
+    crate::write_whole(&out, replaced(&before, "train", &section).as_bytes())?;
     crate::say(section);
     crate::say(format!("written to {}", crate::short(&out)));
     Ok(())
@@ -126,7 +136,7 @@ fn measure(
     };
     let (us, mut eager, mut compiled, mut alone) = (start(threads)?, None, None, None);
     if let Some(peer) = peer {
-        eager = Some(Stepper::start(&mut peer.command(&arguments, threads, "eager"))?);
+        eager = Some(Stepper::start(&mut command(peer, &arguments, threads, "eager"))?);
         if !args.no_compile {
             compiled = compile(peer, &arguments, threads);
         }
@@ -135,9 +145,9 @@ fn measure(
         alone = Some(start(1)?);
     }
     let mut steppers = Steppers { us, eager, compiled, alone };
-    let train = steppers.run(Work::Train, args.rounds)?;
+    let train = steppers.run("train", args.rounds)?;
     let peaks = (steppers.us.peak()?, steppers.eager.as_mut().map(Stepper::peak).transpose()?);
-    let evaluate = steppers.run(Work::Evaluate, args.rounds)?;
+    let evaluate = steppers.run("evaluate", args.rounds)?;
     Ok(Row { title: title.into(), precision: precision.into(), train, evaluate, peaks })
 }
 
@@ -151,24 +161,33 @@ struct Steppers {
 }
 
 impl Steppers {
-    fn run(&mut self, work: Work, rounds: usize) -> Result<Times> {
+    fn run(&mut self, work: &str, rounds: usize) -> Result<Times> {
         let there = [&self.eager, &self.compiled, &self.alone].map(Option::is_some);
         let mut all = vec![&mut self.us];
         let others = [&mut self.eager, &mut self.compiled, &mut self.alone];
         all.extend(others.into_iter().flatten());
-        let mut seconds = interleave(&mut all, work, (WARM_UP, rounds))?.into_iter();
+        for stepper in &mut all {
+            stepper.tell(work)?;
+        }
+        let mut seconds = interleave(&mut all, (WARM_UP, rounds))?.into_iter();
         let ours = seconds.next().unwrap_or_default();
         let [eager, compiled, alone] = there.map(|there| if there { seconds.next() } else { None });
         Ok(Times { ours, eager, compiled, alone })
     }
 }
 
+fn command(peer: &Peer, arguments: &[String], threads: usize, how: &str) -> Command {
+    let mut command = peer.command();
+    command.args(arguments).arg(threads.to_string()).arg(how);
+    command
+}
+
 /// A compiled network that has taken its first steps, or nothing where PyTorch cannot compile it.
 fn compile(peer: &Peer, arguments: &[String], threads: usize) -> Option<Stepper> {
-    let mut command = peer.command(arguments, threads, "compile");
+    let mut command = command(peer, arguments, threads, "compile");
     let mut try_it = || {
         let mut stepper = Stepper::start(command.stderr(Stdio::null()))?;
-        stepper.set(Work::Train)?;
+        stepper.tell("train")?;
         stepper.steps(1)?;
         Ok::<_, anyhow::Error>(stepper)
     };
@@ -181,23 +200,8 @@ fn compile(peer: &Peer, arguments: &[String], threads: usize) -> Option<Stepper>
     }
 }
 
-/// The bench target that takes our steps.
-fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(crate::root())
-        .args(["bench", "--package", "pretext-train", "--bench", "step", "--no-run"])
-        .args(["--message-format", "json"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run cargo")?;
-    if !output.status.success() {
-        bail!("cargo bench --package pretext-train --bench step --no-run failed")
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
-        .find(|path| path.file_stem().is_some_and(|n| n.to_string_lossy().starts_with("step-")))
-        .context("cargo built no bench called step")
+/// What our steps are computed with. The process says it itself, for it is what picks them.
+fn instructions(step: &Path) -> Result<String> {
+    let output = Command::new(step).arg("instructions").output().context("cannot run the bench")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

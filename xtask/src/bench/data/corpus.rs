@@ -1,0 +1,79 @@
+//! The photographs that both sides read.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+/// JPEGs in one flat folder.
+pub(super) struct Corpus {
+    pub(super) folder: PathBuf,
+    pub(super) pictures: usize,
+    bytes: u64,
+}
+
+impl Corpus {
+    /// A folder of the user's own.
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        let entries = std::fs::read_dir(folder)
+            .with_context(|| format!("--corpus: cannot read {}", folder.display()))?;
+        let (mut pictures, mut bytes) = (0, 0);
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+            let jpeg = name.ends_with(".jpg") || name.ends_with(".jpeg");
+            if !jpeg || name.starts_with('.') || !path.is_file() {
+                bail!("--corpus: {} is no JPEG; give a folder of nothing else", path.display())
+            }
+            (pictures, bytes) = (pictures + 1, bytes + path.metadata()?.len());
+        }
+        if pictures == 0 {
+            bail!("--corpus: {} is empty; give a folder of JPEGs", folder.display())
+        }
+        Ok(Self { folder: folder.to_owned(), pictures, bytes })
+    }
+
+    /// Made anew of the embedded sample, so that it is never one of another time.
+    pub(super) fn make(bench: &Path, pictures: usize) -> Result<Self> {
+        let (sample, folder) =
+            (crate::root().join("data/sample"), crate::root().join("target/bench-corpus"));
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot remove {}", crate::short(&folder)))?;
+        }
+        let mut command = Command::new(bench);
+        command.arg("corpus").arg(sample).arg(&folder).arg(pictures.to_string());
+        if !command.status().context("cannot run the bench")?.success() {
+            bail!("the photographs cannot be made in {}; see above", crate::short(&folder))
+        }
+        Self::open(&folder)
+    }
+
+    /// It in a few words.
+    pub(super) fn describe(&self) -> String {
+        let kilobytes = self.bytes as f64 / self.pictures as f64 / 1e3;
+        format!("{} photographs of {kilobytes:.1} kB", self.pictures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_corpus_is_jpegs_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = || match Corpus::open(folder.path()) {
+            Ok(corpus) => corpus.describe(),
+            Err(error) => error.to_string(),
+        };
+        assert!(said().ends_with("is empty; give a folder of JPEGs"), "{}", said());
+        std::fs::write(folder.path().join("a.JPG"), [0; 3000]).unwrap();
+        std::fs::write(folder.path().join("b.jpeg"), [0; 4000]).unwrap();
+        assert_eq!(said(), "2 photographs of 3.5 kB");
+        std::fs::write(folder.path().join("c.png"), []).unwrap();
+        assert!(said().contains("c.png is no JPEG"), "{}", said());
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        assert!(said().starts_with("--corpus: cannot read "), "{}", said());
+    }
+}
