@@ -203,10 +203,12 @@ def grey_blur():
 
         def transform(picture):
             out = picture.clone()
-            grey = F.rgb_to_grayscale(picture)
+            grey = F.rgb_to_grayscale(picture).float()
             for (l, t, r, b), (ml, mt, mr, mb), sigma, taps in regions(*picture.shape[:0:-1]):
-                part = F.gaussian_blur(grey[:, mt:mb, ml:mr], [taps, taps], [sigma, sigma])
-                out[:, t:b, l:r] = part[:, t - mt : b - mt, l - ml : r - ml]
+                # In one go it would be a convolution of taps x taps.
+                part = F.gaussian_blur(grey[:, mt:mb, ml:mr], [taps, 1], [sigma, sigma])
+                part = F.gaussian_blur(part, [1, taps], [sigma, sigma])
+                out[:, t:b, l:r] = part[:, t - mt : b - mt, l - ml : r - ml].round()
             return out
 
     return over([middle(picture) for picture in decoded()], transform)
