@@ -1,4 +1,5 @@
-"""Makes the damaged and odd pictures of this folder (Pillow 11 or newer, NumPy).
+"""Makes the damaged and odd pictures of this folder (Pillow 11 or newer with libjpeg-turbo, NumPy,
+and `cjpeg` of libjpeg-turbo for what Pillow cannot write).
 
     python make.py
 
@@ -10,6 +11,7 @@ damaged/   files that must be refused
 import io
 import shutil
 import struct
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -37,6 +39,12 @@ def encode(image, format, **options):
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
+
+
+def cjpeg(image, *options):
+    """A JPEG that Pillow cannot write."""
+    command = ["cjpeg", "-quality", "90", *options]
+    return subprocess.run(command, input=encode(image, "PPM"), stdout=subprocess.PIPE, check=True).stdout
 
 
 def chunk(kind, data):
@@ -133,6 +141,28 @@ def main():
     adobe = cmyk.index(b"Adobe")
     good("cmyk.jpg", cmyk)
     good("ycck.jpg", cmyk[:adobe + 11] + b"\x02" + cmyk[adobe + 12:])
+    good("cmyk_progressive.jpg", encode(image.convert("CMYK"), "JPEG", quality=95, progressive=True))
+    # Each sampling of colour that cameras and programs write, and some that none does.
+    for name, factors in (("422", "2x1"), ("440", "1x2"), ("411", "4x1"), ("441", "1x4"),
+                          ("410", "4x2"), ("mixed", "2x2,2x1,1x1"), ("crossed", "2x1,1x2,1x1"),
+                          ("3x1", "3x1"), ("finer_colour", "1x1,2x2,2x2")):
+        good(f"sampling_{name}.jpg", cjpeg(image, "-sample", factors))
+        good(f"sampling_{name}_progressive_restart.jpg",
+             cjpeg(image, "-sample", factors, "-progressive", "-restart", "3B"))
+    good("progressive_restart.jpg",
+         encode(image, "JPEG", quality=90, progressive=True, restart_marker_blocks=3))
+    good("progressive_restart_grey.jpg",
+         encode(image.convert("L"), "JPEG", quality=90, progressive=True, restart_marker_blocks=1))
+    good("progressive_full_chroma.jpg",
+         encode(image, "JPEG", quality=95, subsampling=0, progressive=True))
+    good("restart_rows.jpg", encode(image, "JPEG", quality=90, restart_marker_rows=1))
+    good("restart_full_chroma.jpg",
+         encode(image, "JPEG", quality=90, subsampling=0, restart_marker_blocks=8))
+    small = image.crop((5, 9, 22, 18))
+    good("size_17x9.jpg", encode(small, "JPEG", quality=90))
+    good("size_17x9_progressive.jpg", encode(small, "JPEG", quality=90, progressive=True))
+    good("size_17x9_411_restart.jpg", cjpeg(small, "-sample", "4x1", "-restart", "1B"))
+    good("one_pixel_progressive.jpg", cjpeg(image.crop((0, 0, 1, 1)), "-progressive"))
     second = jpeg.index(b"\xff\xdb")
     good("stray_bytes.jpg", jpeg[:second] + b"stray" + jpeg[second:] + b"and more\xff\xd8")
     undo = [None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180,
@@ -196,6 +226,11 @@ def main():
     damaged("overwritten.jpg", jpeg[:middle] + b"\xff\x00" * 20 + jpeg[middle + 40:])
     damaged("marker_inside.jpg", jpeg[:middle] + b"\xff\xc4\x00\x02" + jpeg[middle + 4:])
     frame = jpeg.index(b"\xff\xc0")
+    # Kinds of JPEG that are not read; for two of them the header alone says so.
+    damaged("arithmetic.jpg", cjpeg(image, "-arithmetic"))
+    damaged("arithmetic_progressive.jpg", cjpeg(image, "-arithmetic", "-progressive"))
+    damaged("twelve_bits.jpg", jpeg[:frame] + b"\xff\xc1\x00\x11\x0c" + jpeg[frame + 5:])
+    damaged("lossless.jpg", jpeg[:frame] + b"\xff\xc3" + jpeg[frame + 2:])
     damaged("bomb.jpg", jpeg[:frame + 5] + b"\xff\xff\xff\xff" + jpeg[frame + 9:])
     whole = encode(image, "PNG")
     damaged("truncated.png", whole[:len(whole) // 2])
