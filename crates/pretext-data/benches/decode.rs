@@ -1,59 +1,94 @@
-//! Pictures per second: decoding, the loader, and the cache.
+//! Decoding photographs, one thread: ours, strict and with orientation, beside the bare libraries;
+//! and large ones reduced on the way.
+//!
+//! The pictures are 64 of data/sample, or of the folder in PRETEXT_BENCH_FOLDER.
 
-use std::{fs, hint::black_box, ops::ControlFlow, path::PathBuf};
+mod photographs;
+
+use std::{fs, hint::black_box, path::Path};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use image::{ExtendedColorType, ImageEncoder as _, codecs::jpeg::JpegEncoder};
-use pretext_data::{Dataset, Loader, cache, decode};
+use image::{ExtendedColorType, ImageEncoder as _, RgbImage, codecs::jpeg::JpegEncoder, imageops};
+use pretext_data::{Decoder, decode};
+use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
-/// A JPEG of 213 x 160 pixels, as in Image网's smallest archive, of 25 to 30 kB.
-fn jpeg() -> Vec<u8> {
-    let (width, height) = (213, 160);
-    let pixels: Vec<u8> = (0..width * height * 3)
-        .map(|i| {
-            let (x, y, channel) = (i / 3 % width, i / 3 / width, i % 3);
-            (x * (channel + 1) + y * y / 40 + x * y % 37) as u8
-        })
+/// As in the command line program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// JPEGs anywhere below a folder, at most 64.
+fn jpegs(folder: &Path, found: &mut Vec<Vec<u8>>) {
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
         .collect();
+    entries.sort();
+    for path in entries {
+        if found.len() >= 64 {
+            return;
+        }
+        if path.is_dir() {
+            jpegs(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "jpg") {
+            found.push(fs::read(path).expect("a file"));
+        }
+    }
+}
+
+/// One of the photographs at 2000 x 1500 pixels.
+fn large(jpeg: &[u8]) -> Vec<u8> {
+    let small = decode(jpeg).expect("a photograph");
+    let small = RgbImage::from_raw(small.width, small.height, small.pixels.into_vec());
+    let small = small.expect("three bytes a pixel");
+    let large = imageops::resize(&small, 2000, 1500, imageops::FilterType::CatmullRom);
     let mut file = Vec::new();
     JpegEncoder::new_with_quality(&mut file, 90)
-        .write_image(&pixels, width, height, ExtendedColorType::Rgb8)
+        .write_image(&large, 2000, 1500, ExtendedColorType::Rgb8)
         .expect("a picture in memory");
     file
 }
 
+/// `zune-jpeg` with nothing before and behind it.
+fn bare_zune(jpeg: &[u8]) -> Option<Vec<u8>> {
+    let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
+    zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(jpeg), options).decode().ok()
+}
+
 fn benches(c: &mut Criterion) {
-    let jpeg = jpeg();
+    let mut files = Vec::new();
+    jpegs(&photographs::folder(), &mut files);
     let mut group = c.benchmark_group("decode");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("ours, strict", |b| b.iter(|| decode(black_box(&jpeg))));
+    group.throughput(Throughput::Elements(files.len() as u64));
+    let mut decoder = Decoder::default();
+    group.bench_function("ours, strict", |b| {
+        b.iter(|| files.iter().all(|file| black_box(decoder.decode(file)).is_ok()))
+    });
+    group.bench_function("bare zune-jpeg", |b| {
+        b.iter(|| files.iter().all(|file| black_box(bare_zune(file)).is_some()))
+    });
+    #[cfg(feature = "turbojpeg")]
+    group.bench_function("bare libjpeg-turbo", |b| {
+        let decode = |file: &Vec<u8>| turbojpeg::decompress(file, turbojpeg::PixelFormat::RGB);
+        b.iter(|| files.iter().all(|file| black_box(decode(file)).is_ok()))
+    });
     group.bench_function("image, lenient", |b| {
-        b.iter(|| image::load_from_memory(black_box(&jpeg)).map(image::DynamicImage::into_rgb8))
+        let decode =
+            |file: &Vec<u8>| image::load_from_memory(file).map(image::DynamicImage::into_rgb8);
+        b.iter(|| files.iter().all(|file| black_box(decode(file)).is_ok()))
     });
     group.finish();
 
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    for i in 0..256 {
-        fs::write(folder.path().join(format!("{i}.jpg")), &jpeg).expect("room for small files");
-    }
-    let files = Dataset::open(folder.path()).expect("a folder of pictures");
-    let path: PathBuf = folder.path().join("cache.safetensors");
-    cache::write(&files, &path, &cache::Options::default(), |_| ControlFlow::Continue(()))
-        .expect("room for a cache");
-    let cached = Dataset::open(&path).expect("a cache");
-
-    let mut group = c.benchmark_group("epoch of 256");
-    group.sample_size(10).throughput(Throughput::Elements(256));
-    for (name, data) in [("folder", &files), ("cache", &cached)] {
-        for threads in [1, 2] {
-            let loader = Loader { threads, ..Loader::default() };
-            group.bench_function(format!("{name}, {threads} threads"), |b| {
-                b.iter(|| {
-                    let order = (0..256).collect();
-                    loader.batches(data.unsup(), order, |_, p| p.pixels[0]).flatten().count()
-                })
-            });
-        }
+    let file = large(&files[0]);
+    let mut group = c.benchmark_group("decode 2000 x 1500");
+    group.sample_size(20);
+    for (name, shortest_side) in [
+        ("whole", None),
+        ("to 500 px", Some(500)),
+        ("to 250 px", Some(250)),
+        ("to 128 px", Some(128)),
+    ] {
+        let mut decoder = Decoder::reducing_to(shortest_side);
+        group.bench_function(name, |b| b.iter(|| black_box(decoder.decode(&file)).is_ok()));
     }
     group.finish();
 }

@@ -13,9 +13,13 @@
 //! | `split` | u8 `[n]` | 0 `train`, 1 `val`, 2 `unsup` |
 //! | `names` | u8 | names joined by zero bytes; those of `unsup` are hashes, for their files' names tell the class |
 //!
-//! Metadata: `format` (`pretext-cache`), `version` (1), `classes` (a JSON list), `fingerprint` (of
-//! the folder), `train`, `val`, `unsup` (rows), `damaged` (pictures left out), `ignored` (files
+//! Metadata: `format` (`pretext-cache`), `version` (2), `classes` (a JSON list), `fingerprint` (of
+//! the data set), `source` (its path), `stamp` (SHA-256 over names, sizes and times of change of
+//! its files), `train`, `val`, `unsup` (rows), `damaged` (pictures left out), `ignored` (files
 //! passed over), `size` (shorter side in pixels, or `full`).
+//!
+//! [`crate::Dataset::open`] refuses a cache whose source is still at its path and no longer has
+//! that stamp; [`is_current`] tells whether writing one anew would change anything.
 //!
 //! In Python, row `i` is
 //! `pixels[offsets[i]:offsets[i + 1]].reshape(sizes[i][1], sizes[i][0], 3)`.
@@ -26,7 +30,7 @@ mod writer;
 
 use std::path::Path;
 
-use crate::{Dataset, Error};
+use crate::Dataset;
 
 pub(crate) use reader::Reader;
 pub use writer::{Options, Progress, Report, write};
@@ -39,12 +43,13 @@ pub(crate) fn has_cache_name(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "safetensors")
 }
 
-/// Whether a cache still matches the folder it was made from: names and sizes of all picture files
-/// are what they were.
-///
-/// # Errors
-/// If the cache or the folder cannot be opened.
-pub fn is_current(cache: &Path, folder: &Path) -> Result<bool, Error> {
-    let cache = Reader::open(cache)?;
-    Ok(cache.header().fingerprint == Dataset::open(folder)?.fingerprint())
+/// Whether `path` is a whole cache of just this data set, as it is now, and of these options: then
+/// [`write()`] would write the same again.
+#[must_use]
+pub fn is_current(path: &Path, dataset: &Dataset, options: &Options) -> bool {
+    Reader::open(path).is_ok_and(|cache| {
+        let header = cache.header();
+        let complete = !options.strict || header.damaged == 0;
+        header.stamp == dataset.stamp() && header.size == options.size && complete
+    })
 }

@@ -3,25 +3,38 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use sha2::{Digest as _, Sha256};
 
-use crate::Error;
+use crate::{Error, place::Place, shards};
 
 /// Names of picture files end in one of these, in any case; the content decides what they are.
 pub(crate) const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
 
-/// A picture file.
+/// An encoded picture: a file, or a sample of a shard.
 #[derive(Debug)]
 pub(crate) struct File {
-    pub(crate) path: PathBuf,
+    pub(crate) place: Place,
     /// Name below the folder of its class or split, parts joined by `/`: the same on every system.
+    /// A sample's begins with its shard's.
     pub(crate) name: Vec<u8>,
+    /// Size of the file; 0 where only the shard's is known.
     pub(crate) bytes: u64,
+    /// Time of the last change, in nanoseconds since 1970; 0 where only the shard's is known.
+    pub(crate) modified: u128,
 }
 
-/// Everything found in a folder.
+/// A file that holds many pictures.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) name: Vec<u8>,
+    pub(crate) bytes: u64,
+    pub(crate) modified: u128,
+}
+
+/// Everything found in a folder or in shards.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     /// Sorted by bytes.
@@ -31,12 +44,33 @@ pub(crate) struct Catalog {
     pub(crate) val: Vec<(File, u32)>,
     /// In the order of the SHA-256 of the names: names tell classes, so their order would, too.
     pub(crate) unsup: Vec<File>,
+    /// The shards, where pictures are no files of their own.
+    pub(crate) shards: Vec<Shard>,
     /// Hidden files, and files and folders that are no pictures.
     pub(crate) ignored: usize,
 }
 
+/// Lists a folder, or shards: see [`crate::Dataset::open`].
+pub(crate) fn find(path: &Path) -> Result<Catalog, Error> {
+    if let Some(shards) = shards::find(path)? {
+        return shards::scan(&shards);
+    }
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => scan(path),
+        Ok(_) => Err(Error::NotAFolder { path: path.to_owned() }),
+        Err(error) => Err(Error::from_io(path, error)),
+    }
+}
+
+/// Time of the last change, in nanoseconds since 1970; 0 if the system does not tell.
+pub(crate) fn modified(metadata: &fs::Metadata) -> u128 {
+    let since =
+        metadata.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_nanos())
+}
+
 /// Lists a folder in one of the layouts that [`crate::Dataset::open`] documents.
-pub(crate) fn scan(root: &Path) -> Result<Catalog, Error> {
+fn scan(root: &Path) -> Result<Catalog, Error> {
     let mut catalog = Catalog::default();
     let Listing { folders, pictures, others } = list(root)?;
     let path_of = |name: &str| {
@@ -119,7 +153,8 @@ fn class_folders(folder: &Path, ignored: &mut usize) -> Result<Vec<(String, Path
     *ignored += others.len();
     if !pictures.is_empty() {
         pictures.sort_by(|a, b| a.name.cmp(&b.name));
-        return Err(Error::LoosePicture { path: pictures.swap_remove(0).path });
+        let name = String::from_utf8_lossy(&pictures[0].name).into_owned();
+        return Err(Error::LoosePicture { path: folder.join(name) });
     }
     if folders.is_empty() {
         return Err(Error::Empty { path: folder.to_owned() });
@@ -188,8 +223,9 @@ fn list(folder: &Path) -> Result<Listing, Error> {
         } else if metadata.as_ref().is_some_and(fs::Metadata::is_dir) {
             listing.folders.push((name, path));
         } else if is_picture(&path) {
-            let bytes = metadata.map_or(0, |metadata| metadata.len());
-            listing.pictures.push(File { path, name, bytes });
+            let (bytes, modified) =
+                metadata.map_or((0, 0), |metadata| (metadata.len(), modified(&metadata)));
+            listing.pictures.push(File { place: Place::File(path), name, bytes, modified });
         } else {
             listing.others.push(path);
         }
@@ -198,7 +234,8 @@ fn list(folder: &Path) -> Result<Listing, Error> {
     Ok(listing)
 }
 
-fn is_picture(path: &Path) -> bool {
+/// Whether a file is named as pictures are.
+pub(crate) fn is_picture(path: &Path) -> bool {
     path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| {
         EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
     })

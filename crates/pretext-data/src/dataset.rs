@@ -1,4 +1,4 @@
-//! A data set: three splits, opened from a folder or from a decoded cache of it.
+//! A data set: three splits, opened from a folder, from shards, or from a decoded cache of either.
 
 use std::{
     fmt,
@@ -10,14 +10,16 @@ use crate::{
     ClassCount, Error, Labelled, Pictures, Summary,
     cache::{self, Reader},
     catalog::{self, Catalog},
-    fingerprint::fingerprint,
+    fingerprint::{fingerprint, stamp},
     pictures::Entry,
 };
 
-/// The pictures of a folder or of a decoded cache: what to train on, with labels and without, and
-/// what to validate with.
+/// The pictures of a folder, of shards, or of a decoded cache: what to train on, with labels and
+/// without, and what to validate with.
 pub struct Dataset {
     root: PathBuf,
+    /// What a cache of it is compared with.
+    stamp: String,
     train: Labelled,
     val: Labelled,
     unsup: Pictures,
@@ -26,7 +28,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens a folder, or a decoded cache (`*.safetensors`, see [`crate::cache`]).
+    /// Opens a folder, shards, or a decoded cache (`*.safetensors`, see [`crate::cache`]).
     ///
     /// Three layouts of folders are told apart by what lies directly in the root:
     ///
@@ -46,38 +48,61 @@ impl Dataset {
     /// `unsup/`, because Image网's names begin with the class, and so an alphabetical order would
     /// put the hidden classes one after the other.
     ///
+    /// **Shards** are large files that hold many pictures: a path to one (`*.tar`, and with the
+    /// feature `parquet` `*.parquet`), a range in braces (`shard-{000..017}.tar`), or a folder of
+    /// them without folders or pictures beside. Nothing is unpacked to disk.
+    ///
+    /// - Which split one is of, its name tells by its first word: `val`, `valid`, `validation`;
+    ///   `test`, which is validated with if nothing else is there for it, and passed over
+    ///   otherwise; `unsup`, `unlabeled`, `unlabelled`. Anything else is `train`, where samples
+    ///   without a label go to `unsup`.
+    /// - A **tar** archive is WebDataset's: members of one name, up to the first dot, are a sample,
+    ///   such as `000.jpg` and `000.cls`. The label is the text of the `.cls`, or `label`, `cls` or
+    ///   `class` of the `.json`: a number or a name. Archives are memory-mapped.
+    /// - A **Parquet** file is Hugging Face's: a struct column `image` (or another) with `bytes`,
+    ///   and a column `label` (or another) of numbers, whose names are in the file's metadata, or
+    ///   of names; below 0 is no label. Pictures are unpacked page by page (about 1 MB), and 256
+    ///   MiB of them are kept for the data set: a larger one, read in random order, unpacks a page
+    ///   for each picture, which a decoded cache saves.
+    /// - The order is that of the shards' names, and inside of one its own; `unsup` alone is sorted
+    ///   as above. Classes are in the order of their names, or of their numbers.
+    ///
+    /// A **cache** whose folder or shards are where they were is compared with them by names, sizes
+    /// and times of change, which takes as long as listing them. One that moved, or whose source is
+    /// gone, is taken at its word.
+    ///
     /// # Errors
-    /// One line that names the folder or file and the remedy, if the path is missing, no folder or
-    /// not readable, if the root, a split or a class of `train` holds no pictures, if `val/` has a
-    /// class that `train/` has not, if pictures lie loose beside class folders, or if a cache is
-    /// damaged. Pictures are not read here: see [`Pictures::read`].
+    /// One line that names the folder or file and the remedy, if the path is missing, of no known
+    /// kind or not readable, if the root, a split or a class of `train` holds no pictures, if
+    /// `val/` has a class that `train/` has not, if pictures lie loose beside class folders, or if
+    /// a shard or a cache is damaged, or a cache stale. Pictures are not read here: see
+    /// [`Pictures::read`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let metadata = path.metadata().map_err(|error| Error::from_io(path, error))?;
-        if metadata.is_dir() {
-            Ok(Self::from_catalog(path, catalog::scan(path)?))
-        } else if cache::has_cache_name(path) {
-            Self::from_cache(path)
-        } else {
-            Err(Error::NotAFolder { path: path.to_owned() })
+        if cache::has_cache_name(path) && !path.is_dir() {
+            return Self::from_cache(path);
         }
+        Ok(Self::from_catalog(path, catalog::find(path)?))
     }
 
     fn from_catalog(root: &Path, catalog: Catalog) -> Self {
-        let fingerprint = fingerprint(&catalog);
-        let Catalog { classes, train, val, unsup, ignored } = catalog;
+        let (fingerprint, stamp) = (fingerprint(&catalog), stamp(&catalog));
+        let Catalog { classes, train, val, unsup, shards, ignored } = catalog;
         let labelled = train.iter().chain(&val).map(|(file, _)| file);
-        let bytes = labelled.chain(&unsup).map(|file| file.bytes).sum();
+        let bytes = match shards.as_slice() {
+            [] => labelled.chain(&unsup).map(|file| file.bytes).sum(),
+            shards => shards.iter().map(|shard| shard.bytes).sum(),
+        };
         let entry = |split: &str, file: catalog::File, label: u32| {
             let name = String::from_utf8_lossy(&file.name);
             let name = format!("{split}/{}/{name}", classes[label as usize]);
-            (Entry::File { path: file.path, name }, label)
+            (Entry::Encoded { place: file.place, name }, label)
         };
         let of_split = |split: &'static str, files: Vec<(catalog::File, u32)>| {
             Labelled::new(files.into_iter().map(|(file, label)| entry(split, file, label)))
         };
-        let unsup = unsup.into_iter().map(|file| Entry::File {
+        let unsup = unsup.into_iter().map(|file| Entry::Encoded {
             name: format!("unsup/{}", &catalog::hash(&file.name)[..16]),
-            path: file.path,
+            place: file.place,
         });
         let (train, val, unsup) =
             (of_split("train", train), of_split("val", val), Pictures::new(unsup));
@@ -85,17 +110,21 @@ impl Dataset {
             ignored,
             damaged: 0,
             bytes,
+            shards: shards.len(),
             cached: false,
             cached_size: None,
             fingerprint,
             ..count(&classes, &train, &val, &unsup)
         };
-        Self { root: root.to_owned(), train, val, unsup, classes, summary }
+        Self { root: root.to_owned(), stamp, train, val, unsup, classes, summary }
     }
 
     fn from_cache(path: &Path) -> Result<Self, Error> {
         let cache = Arc::new(Reader::open(path)?);
         let header = cache.header();
+        if let Some(source_path) = header.changed_source() {
+            return Err(Error::StaleCache { path: path.to_owned(), source_path });
+        }
         let row = |row: usize| Entry::Cached { cache: Arc::clone(&cache), row };
         let labelled = |rows: std::ops::Range<usize>| {
             Labelled::new(rows.map(|index| (row(index), cache.label(index))))
@@ -110,15 +139,18 @@ impl Dataset {
             ignored: header.ignored,
             damaged: header.damaged,
             bytes: cache.bytes(),
+            shards: 0,
             cached: true,
             cached_size: header.size,
             fingerprint: header.fingerprint.clone(),
             ..count(&classes, &train, &val, &unsup)
         };
-        Ok(Self { root: path.to_owned(), train, val, unsup, classes, summary })
+        let stamp = header.stamp.clone();
+        Ok(Self { root: path.to_owned(), stamp, train, val, unsup, classes, summary })
     }
 
-    /// The sorted names of the folders in `train/`; a label is a place in this list.
+    /// The names of the classes: those of the folders in `train/`, sorted. A label is a place in
+    /// this list.
     #[must_use]
     pub fn classes(&self) -> &[String] {
         &self.classes
@@ -149,10 +181,16 @@ impl Dataset {
     }
 
     /// SHA-256, in hexadecimal digits, over splits, classes, names and sizes in bytes of all
-    /// picture files: the same on every machine, and for a folder and its cache.
+    /// picture files, and of all shards: the same on every machine, and for a data set and its
+    /// cache.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.summary.fingerprint.clone()
+    }
+
+    /// What a cache of this data set is compared with: the fingerprint, and times of change.
+    pub(crate) fn stamp(&self) -> &str {
+        &self.stamp
     }
 
     /// The path that was opened.

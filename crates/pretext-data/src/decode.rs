@@ -1,13 +1,21 @@
 //! Bytes of a picture file to RGB8, or a reason why not; the content decides, never the name.
 
 mod jpeg;
+mod reduce;
 
-use std::{io::Cursor, panic};
+use std::{
+    io::Cursor,
+    panic::{self, AssertUnwindSafe},
+};
 
 use image::{
     DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage, error::ImageError,
     metadata::Orientation,
 };
+
+use crate::Pixels;
+
+pub(crate) use reduce::reduce;
 
 /// The most pixels a picture may have: 100 million, about 300 MB decoded.
 ///
@@ -28,7 +36,7 @@ pub struct Picture {
     /// Rows.
     pub height: u32,
     /// RGB, one byte each, interleaved, row by row from the top: `3 * width * height` bytes.
-    pub pixels: Vec<u8>,
+    pub pixels: Pixels,
 }
 
 impl std::fmt::Debug for Picture {
@@ -79,6 +87,9 @@ pub enum DecodeError {
 /// - Transparency is composited on white, as a page or a viewer shows it. (Pillow's
 ///   `convert("RGB")` drops the alpha channel instead, which brings out whatever colour the hidden
 ///   pixels happen to have.)
+/// - JPEGs may be baseline, extended or progressive, with restart markers or without, of any common
+///   sampling. Arithmetic coding, 12 bits a channel, lossless and hierarchical JPEGs are refused
+///   by name.
 /// - Animations give their first frame. Colour profiles and gamma are ignored, as in torchvision.
 ///
 /// A truncated or inconsistent file is an error, never a half grey picture. Limits are
@@ -99,24 +110,87 @@ pub enum DecodeError {
 /// # Errors
 /// See [`DecodeError`].
 pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
-    // A decoder that panics on a file nobody has tried before must not end a run of hours.
-    panic::catch_unwind(|| decode_any(bytes))
-        .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder failed on it".into())))
+    Decoder::default().decode(bytes)
 }
 
-fn decode_any(bytes: &[u8]) -> Result<Picture, DecodeError> {
+/// The library that decodes JPEGs in this build: `zune-jpeg` or `libjpeg-turbo`. They may differ by
+/// a few levels in rounding and in how colour is interpolated.
+#[must_use]
+pub fn jpeg_decoder() -> &'static str {
+    jpeg::NAME
+}
+
+/// [`decode`] for many pictures: it keeps memory from one to the next, and can reduce them.
+///
+/// ```
+/// use pretext_data::Decoder;
+/// let mut decoder = Decoder::reducing_to(Some(20));
+/// let picture = decoder.decode(&std::fs::read("../../data/hostile/good/plain.jpg")?)?;
+/// assert_eq!((picture.width, picture.height), (32, 24)); // 64 x 48, halved
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Decoder {
+    shortest_side: Option<u32>,
+    /// Bytes of the file under way.
+    pub(crate) file: Vec<u8>,
+    jpeg: jpeg::Memory,
+}
+
+impl Decoder {
+    /// A decoder that may give pictures at a half, a quarter or an eighth of their size, the
+    /// smallest whose shorter side still has `shortest_side` pixels; `None` keeps every pixel.
+    ///
+    /// Which one depends on the picture's size and on `shortest_side` alone. Each pixel is then the
+    /// mean of a square of pixels; with the feature `turbojpeg`, JPEGs are reduced by libjpeg-turbo
+    /// in the frequency domain, which is about the same and much quicker.
+    #[must_use]
+    pub fn reducing_to(shortest_side: Option<u32>) -> Self {
+        Self { shortest_side, ..Self::default() }
+    }
+
+    /// The shorter side that pictures keep at least, if they may be reduced.
+    #[must_use]
+    pub fn shortest_side(&self) -> Option<u32> {
+        self.shortest_side
+    }
+
+    /// Decodes one picture.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Picture, DecodeError> {
+        // A decoder that panics on a file nobody has tried before must not end a run of hours.
+        panic::catch_unwind(AssertUnwindSafe(|| {
+            decode_any(bytes, self.shortest_side, &mut self.jpeg)
+        }))
+        .unwrap_or_else(|_| {
+            self.jpeg = jpeg::Memory::default();
+            Err(DecodeError::Corrupt("the decoder failed on it".into()))
+        })
+    }
+}
+
+fn decode_any(
+    bytes: &[u8],
+    shortest_side: Option<u32>,
+    memory: &mut jpeg::Memory,
+) -> Result<Picture, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
-    let (mut image, orientation) = match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes)?,
+    let format = image::guess_format(bytes);
+    let (mut image, orientation) = match format {
+        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, shortest_side, memory)?,
         Ok(
             format @ (ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp | ImageFormat::Gif),
         ) => decode_with_image(bytes, format)?,
         _ => return Err(DecodeError::UnknownFormat),
     };
     image.apply_orientation(orientation);
-    Ok(flatten(image))
+    let picture = flatten(image);
+    let reduced = jpeg::REDUCES && format.is_ok_and(|format| format == ImageFormat::Jpeg);
+    Ok(if reduced { picture } else { reduce(picture, shortest_side) })
 }
 
 fn decode_with_image(
@@ -160,7 +234,7 @@ fn check_size(width: u32, height: u32) -> Result<(), DecodeError> {
 fn flatten(image: DynamicImage) -> Picture {
     let rgb = if image.color().has_alpha() { on_white(image) } else { image.into_rgb8() };
     let (width, height) = rgb.dimensions();
-    Picture { width, height, pixels: rgb.into_raw() }
+    Picture { width, height, pixels: rgb.into_raw().into() }
 }
 
 fn on_white(image: DynamicImage) -> RgbImage {
@@ -193,7 +267,7 @@ impl From<ImageError> for DecodeError {
 }
 
 /// Decoders put line breaks into their messages; a warning is one line.
-fn one_line(error: &dyn std::fmt::Display) -> String {
+pub(crate) fn one_line(error: &dyn std::fmt::Display) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

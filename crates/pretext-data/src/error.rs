@@ -6,7 +6,7 @@ use crate::DecodeError;
 
 /// Why a data set, a picture or a cache cannot be used.
 ///
-/// The first group is about the folder's layout, the second about single files, the third about
+/// The first group is about layouts and shards, the second about single files, the third about
 /// decoded caches, the last about the caller.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -19,8 +19,8 @@ pub enum Error {
     },
     /// A file lies where a folder belongs.
     #[error(
-        "{}: is a file, but a folder of pictures is needed here (or a decoded cache, *.safetensors, \
-         as the whole data set)",
+        "{}: is a file, but a folder of pictures is needed here (or, as the whole data set, a decoded \
+         cache, *.safetensors, or shards, *.tar or *.parquet)",
         .path.display()
     )]
     NotAFolder {
@@ -97,6 +97,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// An archive or table of pictures that cannot be used.
+    #[error("{}: {problem}", .path.display())]
+    Shard {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+
     /// A file that should be a picture cannot be decoded.
     #[error("{}: damaged picture: {reason}; replace or remove the file", .path.display())]
     Damaged {
@@ -107,12 +116,24 @@ pub enum Error {
     },
 
     /// A file with the name of a cache that is none, or no whole one.
-    #[error("{}: not a usable decoded cache: {problem}; write it again from the folder", .path.display())]
+    #[error("{}: not a usable decoded cache: {problem}; make it again from the pictures", .path.display())]
     Cache {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The pictures that a cache was made from have changed.
+    #[error(
+        "{0}: made from {1}, where pictures were added, removed or changed since; make the cache \
+         again (pretext cache --data {1} --out {0})",
+        .path.display(), .source_path.display()
+    )]
+    StaleCache {
+        /// The cache.
+        path: PathBuf,
+        /// The folder or shards.
+        source_path: PathBuf,
     },
     /// A cache by this name would not be recognised as one.
     #[error("{}: a decoded cache is named *.safetensors; choose such a name", .path.display())]
@@ -121,7 +142,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A cache cannot be cached again.
-    #[error("{}: is a decoded cache already; give the folder that it was made from", .path.display())]
+    #[error("{}: is a decoded cache already; give what it was made from", .path.display())]
     AlreadyCached {
         /// The cache.
         path: PathBuf,
@@ -189,8 +210,8 @@ mod tests {
         );
         check(
             io::ErrorKind::NotADirectory,
-            "is a file, but a folder of pictures is needed here (or a decoded cache, \
-             *.safetensors, as the whole data set)",
+            "is a file, but a folder of pictures is needed here (or, as the whole data set, a \
+             decoded cache, *.safetensors, or shards, *.tar or *.parquet)",
         );
     }
 }

@@ -6,14 +6,18 @@ mod decode;
 mod error;
 mod fingerprint;
 mod pictures;
+mod pixels;
+mod place;
+mod shards;
 mod summary;
 
 pub mod cache;
 pub mod loader;
 
 pub use dataset::Dataset;
-pub use decode::{DecodeError, MAX_BYTES, MAX_PIXELS, Picture, decode};
+pub use decode::{DecodeError, Decoder, MAX_BYTES, MAX_PIXELS, Picture, decode, jpeg_decoder};
 pub use error::Error;
 pub use loader::{Batch, Batches, Damaged, Loader};
 pub use pictures::{Labelled, Pictures};
+pub use pixels::Pixels;
 pub use summary::{ClassCount, Summary};

@@ -1,14 +1,16 @@
 //! Batches in a given order, read ahead by several threads; the same ones for any number of them.
 
+mod queue;
+
 use std::{
     any::Any,
-    collections::VecDeque,
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
-use crate::{Error, Picture, Pictures};
+use crate::{Decoder, Error, Picture, Pictures};
+use queue::Queue;
 
 /// How to make batches.
 ///
@@ -25,6 +27,12 @@ use crate::{Error, Picture, Pictures};
 /// }
 /// # Ok::<(), pretext_data::Error>(())
 /// ```
+///
+/// # Memory
+/// At any time there are at most [`Loader::ready`] results of `prepare`, besides those of the batch
+/// that was handed out; and for each thread one picture under way, its file, and its decoder's
+/// memory: no more than `MAX_BYTES + 3 * MAX_PIXELS` bytes and 1 GiB, and for photographs of 500 x
+/// 375 pixels about 1 MB. For 128 x 128 pixels of `f32`, two batches of 64 are 25 MB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loader {
     /// Pictures in a batch; 0 counts as 1.
@@ -34,6 +42,9 @@ pub struct Loader {
     /// Batches that may be under way or ready before they are asked for; 0 counts as 1. This is
     /// the bound on memory.
     pub prefetch: usize,
+    /// The shorter side that pictures keep at least, if they may come at a half, a quarter or an
+    /// eighth of their size: see [`Decoder::reducing_to`]. `None` keeps every pixel.
+    pub shortest_side: Option<u32>,
     /// Whether a damaged picture is an error. Otherwise it is left out and listed.
     pub strict: bool,
     /// Whether to leave out a last batch that is shorter than the others.
@@ -41,10 +52,11 @@ pub struct Loader {
 }
 
 impl Default for Loader {
-    /// 64 pictures in a batch, a thread for each processor, two batches ahead, not strict, the
-    /// last batch kept.
+    /// 64 pictures in a batch, a thread for each processor, two batches ahead, every pixel, not
+    /// strict, the last batch kept.
     fn default() -> Self {
-        Self { batch_size: 64, threads: 0, prefetch: 2, strict: false, drop_last: false }
+        let (batch_size, threads, prefetch, shortest_side) = (64, 0, 2, None);
+        Self { batch_size, threads, prefetch, shortest_side, strict: false, drop_last: false }
     }
 }
 
@@ -69,6 +81,12 @@ pub struct Damaged {
 }
 
 impl Loader {
+    /// The most results that are ready or under way at a time: `prefetch` batches.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.batch_size.max(1).saturating_mul(self.prefetch.max(1))
+    }
+
     /// Reads the pictures of `order`, passes each with its index to `prepare`, and gathers the
     /// results in chunks of `batch_size`.
     ///
@@ -89,27 +107,26 @@ impl Loader {
         if self.drop_last {
             order.truncate(order.len() / batch_size * batch_size);
         }
-        let window = batch_size.saturating_mul(self.prefetch.max(1));
         let threads = match self.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
+        let queue = Queue::new(order.len(), batch_size, self.prefetch);
+        let threads = threads.min(queue.window()).min(order.len());
         let shared = Arc::new(Shared {
             pictures: pictures.clone(),
             order,
-            window,
-            state: Mutex::new(State { next: 0, taken: 0, results: VecDeque::new(), stop: false }),
-            room: Condvar::new(),
-            ready: Condvar::new(),
+            shortest_side: self.shortest_side,
+            queue,
         });
         let prepare = Arc::new(prepare);
-        let workers = (0..threads.min(window).min(shared.order.len()))
+        let workers = (0..threads)
             .map(|_| {
                 let (shared, prepare) = (Arc::clone(&shared), Arc::clone(&prepare));
                 thread::spawn(move || shared.work(&*prepare))
             })
             .collect();
-        Batches { shared, workers, batch_size, strict: self.strict }
+        Batches { shared, workers, strict: self.strict }
     }
 }
 
@@ -117,34 +134,12 @@ impl Loader {
 pub struct Batches<T> {
     shared: Arc<Shared<T>>,
     workers: Vec<JoinHandle<()>>,
-    batch_size: usize,
     strict: bool,
 }
 
 impl<T> Batches<T> {
-    /// Results of the next chunk, once all of them are there.
-    fn take_chunk(&self) -> Option<(Vec<usize>, Vec<Outcome<T>>)> {
-        let mut state = self.shared.lock();
-        let start = state.taken;
-        let wanted = self.batch_size.min(self.shared.order.len() - start);
-        if state.stop || wanted == 0 {
-            return None;
-        }
-        let whole = |state: &State<T>| {
-            state.results.len() >= wanted && state.results.iter().take(wanted).all(Option::is_some)
-        };
-        while !whole(&state) {
-            state = self.shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        let outcomes = state.results.drain(..wanted).flatten().collect();
-        state.taken += wanted;
-        self.shared.room.notify_all();
-        Some((self.shared.order[start..start + wanted].to_vec(), outcomes))
-    }
-
     fn stop(&mut self) {
-        self.shared.lock().stop = true;
-        self.shared.room.notify_all();
+        self.shared.queue.stop();
         for worker in self.workers.drain(..) {
             // A worker catches the panics of what it calls; there is nothing to hear from it.
             let _ = worker.join();
@@ -156,10 +151,11 @@ impl<T> Iterator for Batches<T> {
     type Item = Result<Batch<T>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (chunk, outcomes) = self.take_chunk()?;
-        let mut batch =
-            Batch { ids: Vec::new(), items: Vec::with_capacity(chunk.len()), damaged: Vec::new() };
-        for (id, outcome) in chunk.into_iter().zip(outcomes) {
+        let (places, outcomes) = self.shared.queue.take_chunk()?;
+        let (ids, items) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
+        let mut batch = Batch { ids, items, damaged: Vec::new() };
+        for (place, outcome) in places.zip(outcomes) {
+            let id = self.shared.order[place];
             match outcome {
                 Outcome::Item(item) => {
                     batch.ids.push(id);
@@ -205,23 +201,8 @@ impl Damaged {
 struct Shared<T> {
     pictures: Pictures,
     order: Vec<usize>,
-    /// Pictures that may be under way or ready.
-    window: usize,
-    state: Mutex<State<T>>,
-    /// Signalled when a chunk has been taken, or everything is to stop.
-    room: Condvar,
-    /// Signalled when a result has come in.
-    ready: Condvar,
-}
-
-struct State<T> {
-    /// Place in the order that the next free thread takes.
-    next: usize,
-    /// Place in the order of the first result that is still here.
-    taken: usize,
-    /// Results from `taken` to `next`; `None` is still under way.
-    results: VecDeque<Option<Outcome<T>>>,
-    stop: bool,
+    shortest_side: Option<u32>,
+    queue: Queue<Outcome<T>>,
 }
 
 enum Outcome<T> {
@@ -231,41 +212,19 @@ enum Outcome<T> {
 }
 
 impl<T> Shared<T> {
-    /// A lock is never held while foreign code runs, so that a poisoned one is still in order.
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The life of one thread.
     fn work(&self, prepare: &impl Fn(usize, Picture) -> T) {
-        while let Some(place) = self.claim() {
+        let mut decoder = Decoder::reducing_to(self.shortest_side);
+        while let Some(place) = self.queue.take_place() {
             let id = self.order[place];
-            let outcome = panic::catch_unwind(AssertUnwindSafe(|| match self.pictures.read(id) {
-                Ok(picture) => Outcome::Item(prepare(id, picture)),
-                Err(error) => Outcome::Failed(error),
+            let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+                match self.pictures.read_with(id, &mut decoder) {
+                    Ok(picture) => Outcome::Item(prepare(id, picture)),
+                    Err(error) => Outcome::Failed(error),
+                }
             }))
             .unwrap_or_else(Outcome::Panicked);
-            let mut state = self.lock();
-            let slot = place - state.taken;
-            state.results[slot] = Some(outcome);
-            drop(state);
-            self.ready.notify_one();
-        }
-    }
-
-    /// The next place in the order, as soon as there is room for its result.
-    fn claim(&self) -> Option<usize> {
-        let mut state = self.lock();
-        loop {
-            if state.stop || state.next >= self.order.len() {
-                return None;
-            }
-            if state.next < state.taken + self.window {
-                state.next += 1;
-                state.results.push_back(None);
-                return Some(state.next - 1);
-            }
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.queue.put(place, outcome);
         }
     }
 }

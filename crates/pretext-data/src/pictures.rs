@@ -1,8 +1,8 @@
 //! Lists of pictures that can be read by index, with labels and without.
 
-use std::{fmt, fs, io::Read as _, path::PathBuf, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use crate::{DecodeError, Error, Picture, cache::Reader, decode, decode::MAX_BYTES};
+use crate::{Decoder, Error, Picture, cache::Reader, decode::reduce, place::Place};
 
 /// Pictures without labels, in a fixed order; a copy is cheap.
 ///
@@ -15,7 +15,7 @@ pub struct Pictures(Arc<[Entry]>);
 /// Where one picture lies.
 #[derive(Clone)]
 pub(crate) enum Entry {
-    File { path: PathBuf, name: String },
+    Encoded { place: Place, name: String },
     Cached { cache: Arc<Reader>, row: usize },
 }
 
@@ -49,31 +49,31 @@ impl Pictures {
     /// [`Error::Damaged`], [`Error::Read`] and [`Error::Missing`] name the file;
     /// [`Error::NoSuchPicture`] is the caller's mistake.
     pub fn read(&self, index: usize) -> Result<Picture, Error> {
+        self.read_with(index, &mut Decoder::default())
+    }
+
+    /// Reads and decodes picture `index` with a decoder that keeps its memory, and reduces pictures
+    /// if it is told to: those of a cache, too.
+    ///
+    /// # Errors
+    /// Those of [`Pictures::read`].
+    pub fn read_with(&self, index: usize, decoder: &mut Decoder) -> Result<Picture, Error> {
         match self.entry(index)? {
-            Entry::File { path, .. } => {
-                let mut bytes = Vec::new();
-                fs::File::open(path)
-                    .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-                    .map_err(|error| Error::from_io(path, error))?;
-                let picture = if bytes.len() as u64 > MAX_BYTES {
-                    Err(DecodeError::TooManyBytes)
-                } else {
-                    decode(&bytes)
-                };
-                picture.map_err(|reason| Error::Damaged { path: path.clone(), reason })
+            Entry::Encoded { place, .. } => place.decode(decoder),
+            Entry::Cached { cache, row } => {
+                Ok(reduce(cache.picture(*row), decoder.shortest_side()))
             }
-            Entry::Cached { cache, row } => Ok(cache.picture(*row)),
         }
     }
 
-    /// A name that stays the same in a folder and in its cache, for messages and result tables:
+    /// A name that stays the same in a data set and in its cache, for messages and result tables:
     /// `train/cat/1.jpg`, or `unsup/` and 16 digits that do not tell the file's name.
     ///
     /// # Errors
     /// [`Error::NoSuchPicture`] if there is no picture of this index.
     pub fn name(&self, index: usize) -> Result<String, Error> {
         Ok(match self.entry(index)? {
-            Entry::File { name, .. } => name.clone(),
+            Entry::Encoded { name, .. } => name.clone(),
             Entry::Cached { cache, row } => cache.name(*row).to_owned(),
         })
     }

@@ -17,13 +17,15 @@ pub struct Summary {
     pub ignored: usize,
     /// Damaged pictures that a cache left out; a folder does not know before it is read.
     pub damaged: usize,
-    /// Bytes of all picture files of the folder, or of the cache file.
+    /// Bytes of all picture files of the folder, of the shards, or of the cache file.
     pub bytes: u64,
+    /// Shards (tar or Parquet); 0 for a folder of pictures and for a cache.
+    pub shards: usize,
     /// Whether this is a decoded cache.
     pub cached: bool,
     /// Shorter side that a cache reduced larger pictures to, in pixels.
     pub cached_size: Option<u32>,
-    /// The folder's fingerprint.
+    /// The data set's fingerprint.
     pub fingerprint: String,
 }
 
@@ -41,6 +43,8 @@ pub struct ClassCount {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match (self.cached, self.cached_size) {
+            (false, _) if self.shards == 1 => "1 shard".to_owned(),
+            (false, _) if self.shards > 1 => format!("{} shards", self.shards),
             (false, _) => "folder".to_owned(),
             (true, None) => "decoded cache".to_owned(),
             (true, Some(size)) => format!("decoded cache, shorter side at most {size} px"),

@@ -46,15 +46,28 @@ fn a_cache_equals_its_folder() {
     assert!(matches!(cached.unsup().read(20), Err(Error::NoSuchPicture { .. })));
 }
 
-#[test]
-fn real_pictures_survive_in_a_cache() {
+/// The odd pictures of data/hostile, a cache of them, and for each picture of the cache its place
+/// in the folder: the default decoder refuses some.
+fn odd_pictures() -> (tempfile::TempDir, Pictures, Pictures, Vec<usize>) {
     let folder: std::path::PathBuf =
         [env!("CARGO_MANIFEST_DIR"), "../../data/hostile/good"].iter().collect();
     let out = tempfile::tempdir().unwrap();
     let path = out.path().join("a.safetensors");
     let data = Dataset::open(&folder).unwrap();
     write(&data, &path, &Options::default()).unwrap();
-    same(data.unsup(), Dataset::open(&path).unwrap().unsup());
+    let (files, cached) = (data.unsup().clone(), Dataset::open(&path).unwrap().unsup().clone());
+    let place = |name| (0..files.len()).find(|i| files.name(*i).unwrap() == name).unwrap();
+    let places = (0..cached.len()).map(|i| place(cached.name(i).unwrap())).collect();
+    (out, files, cached, places)
+}
+
+#[test]
+fn real_pictures_survive_in_a_cache() {
+    let (_out, files, cached, places) = odd_pictures();
+    assert!(places.len() >= files.len() - 4 && places.is_sorted());
+    for (i, place) in places.into_iter().enumerate() {
+        assert_eq!(files.read(place).unwrap(), cached.read(i).unwrap());
+    }
 }
 
 #[test]
@@ -188,14 +201,99 @@ fn a_cache_is_not_cached_and_is_replaced_whole() {
 }
 
 #[test]
-fn a_stale_cache_is_noticed() {
+fn a_cache_is_current_until_anything_changes() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    let options = Options::default();
+    let open = || Dataset::open(root.path()).unwrap();
+    assert!(!cache::is_current(&path, &open(), &options));
+    write(&open(), &path, &options).unwrap();
+    assert!(cache::is_current(&path, &open(), &options));
+    assert!(!cache::is_current(&path, &open(), &Options { size: Some(3), ..options.clone() }));
+    assert!(cache::is_current(&path, &open(), &Options { strict: true, ..options.clone() }));
+
+    // Neither name nor size tell this, only the time.
+    let file = root.path().join("train/n00/n00_0.JPEG");
+    let later = file.metadata().unwrap().modified().unwrap() + std::time::Duration::from_secs(2);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(later).unwrap();
+    assert!(!cache::is_current(&path, &open(), &options));
+    let error = Dataset::open(&path).unwrap_err().to_string();
+    let (cache_path, source) = (path.display(), root.path().display());
+    let remedy = format!("(pretext cache --data {source} --out {cache_path})");
+    assert!(error.starts_with(&format!("{cache_path}: made from {source}, where")), "{error}");
+    assert!(error.ends_with(&remedy), "{error}");
+
+    write(&open(), &path, &options).unwrap();
+    assert!(Dataset::open(&path).is_ok());
+    add(root.path(), "unsup/more.png", 1);
+    assert!(matches!(Dataset::open(&path), Err(Error::StaleCache { .. })));
+    // Another file beside the pictures changes nothing.
+    write(&open(), &path, &options).unwrap();
+    add(root.path(), "unsup/notes.txt", 1);
+    assert!(Dataset::open(&path).is_ok());
+}
+
+#[test]
+fn a_cache_outlives_its_source_and_goes_anywhere() {
     let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
     let path = out.path().join("a.safetensors");
     write(&Dataset::open(root.path()).unwrap(), &path, &Options::default()).unwrap();
-    assert!(cache::is_current(&path, root.path()).unwrap());
-    add(root.path(), "unsup/more.png", 1);
-    assert!(!cache::is_current(&path, root.path()).unwrap());
-    assert!(cache::is_current(&path, &out.path().join("missing")).is_err());
+    let moved = out.path().join("moved.safetensors");
+    fs::rename(&path, &moved).unwrap();
+    assert!(Dataset::open(&moved).is_ok());
+    // The folder is there, but without pictures.
+    for split in ["train", "val", "unsup"] {
+        fs::remove_dir_all(root.path().join(split)).unwrap();
+    }
+    assert!(matches!(Dataset::open(&moved), Err(Error::StaleCache { .. })));
+    drop(root);
+    assert_eq!(Dataset::open(&moved).unwrap().train().len(), 9);
+}
+
+#[test]
+fn a_cache_left_incomplete_is_not_current_for_the_strict() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    fs::write(root.path().join("train/n01/n01_4.JPEG"), "").unwrap();
+    let data = Dataset::open(root.path()).unwrap();
+    write(&data, &path, &Options::default()).unwrap();
+    assert!(cache::is_current(&path, &data, &Options::default()));
+    assert!(!cache::is_current(&path, &data, &Options { strict: true, ..Options::default() }));
+}
+
+#[test]
+fn pictures_of_a_cache_are_windows_into_it() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    write(&Dataset::open(root.path()).unwrap(), &path, &Options::default()).unwrap();
+    let pictures = Dataset::open(&path).unwrap().train().pictures().clone();
+    let (one, again) = (pictures.read(3).unwrap(), pictures.read(3).unwrap());
+    assert_eq!(one.pixels.as_ptr(), again.pixels.as_ptr());
+    drop(pictures);
+    // The mapping lives as long as its last picture.
+    assert_eq!(again.pixels, one.pixels.clone().into_vec());
+    assert_eq!(one, again);
+}
+
+#[test]
+fn pictures_are_reduced_the_same_from_a_folder_and_from_its_cache() {
+    let (_out, files, cached, places) = odd_pictures();
+    let mut decoder = pretext_data::Decoder::reducing_to(Some(12));
+    let mut reduced = 0;
+    for (i, place) in places.into_iter().enumerate() {
+        let whole = files.read(place).unwrap();
+        let a = files.read_with(place, &mut decoder).unwrap();
+        let b = cached.read_with(i, &mut decoder).unwrap();
+        assert_eq!((a.width, a.height), (b.width, b.height));
+        assert!(a.width.min(a.height) >= whole.width.min(whole.height).min(12));
+        reduced += usize::from(a.width < whole.width);
+        // libjpeg-turbo reduces in the frequency domain: about the same.
+        let same = pretext_data::jpeg_decoder() == "zune-jpeg";
+        let difference = a.pixels.iter().zip(&*b.pixels).map(|(a, b)| u64::from(a.abs_diff(*b)));
+        let mean = difference.sum::<u64>() as f64 / a.pixels.len() as f64;
+        assert!(if same { a == b } else { mean < 3.0 }, "{i}: {mean}");
+    }
+    assert!(reduced > 30);
 }
 
 #[track_caller]
@@ -209,7 +307,7 @@ fn check(content: &[u8], problem: &str) {
         "{error}"
     );
     assert!(
-        error.ends_with("; write it again from the folder") && !error.contains('\n'),
+        error.ends_with("; make it again from the pictures") && !error.contains('\n'),
         "{error}"
     );
 }
@@ -231,6 +329,32 @@ fn files_that_are_no_whole_cache_are_refused() {
         safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![1], &[0]).unwrap();
     let other = safetensors::serialize([("pixels", other)], None).unwrap();
     check(&other, "it is a safetensors file of another kind");
+}
+
+#[test]
+fn absurd_numbers_of_a_header_take_no_memory() {
+    let (root, out) = (imagewang(), tempfile::tempdir().unwrap());
+    let path = out.path().join("a.safetensors");
+    write(&Dataset::open(root.path()).unwrap(), &path, &Options::default()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let (length, header) = (8, u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize);
+    let text = std::str::from_utf8(&whole[length..length + header]).unwrap().trim_end();
+    for (told, absurd, problem) in [
+        ("\"unsup\":\"20\"", "\"unsup\":\"9223372036854775807\"", "its tensor \"offsets\""),
+        ("\"unsup\":\"20\"", "\"unsup\":\"18446744073709551615\"", "its number of rows"),
+        ("[34]", "[1152921504606846976]", "it is truncated or no safetensors file"),
+        ("\"version\":\"2\"", "\"version\":\"1\"", "its version is"),
+    ] {
+        assert!(text.contains(told), "{text}");
+        let text = text.replace(told, absurd);
+        let mut file = (text.len() as u64).to_le_bytes().to_vec();
+        file.extend(text.as_bytes());
+        file.extend(&whole[length + header..]);
+        check(&file, problem);
+    }
+    let mut longer = whole.clone();
+    longer[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    check(&longer, "it is truncated or no safetensors file");
 }
 
 #[test]

@@ -26,16 +26,32 @@ fn difference(a: &Picture, b: &Picture) -> (u8, f64) {
     (steps().max().unwrap(), sum as f64 / a.pixels.len() as f64)
 }
 
+/// The most that a JPEG's pixel and the mean over them may differ from libjpeg-turbo's, in levels.
+const JPEG_DIFFERENCE: (u8, f64) = (4, 0.5);
+
+/// Samplings that no camera writes, and that the default decoder refuses instead of guessing.
+fn only_libjpeg_decodes(name: &str) -> bool {
+    let refused = name.starts_with("sampling_3x1") || name.starts_with("sampling_finer_colour");
+    refused && pretext_data::jpeg_decoder() == "zune-jpeg"
+}
+
 #[test]
 fn odd_pictures_show_what_they_should() {
     let good = names("good");
     assert!(good.len() > 40);
     for name in good {
-        let picture = decode(&bytes("good", &name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let picture = match decode(&bytes("good", &name)) {
+            Err(DecodeError::Unsupported(text)) if only_libjpeg_decodes(&name) => {
+                assert!(text.starts_with("channels sampled "), "{name}: {text}");
+                continue;
+            }
+            picture => picture.unwrap_or_else(|e| panic!("{name}: {e}")),
+        };
         let expected = decode(&bytes("expected", &format!("{name}.png"))).unwrap();
         let (largest, mean) = difference(&picture, &expected);
-        // JPEG leaves rounding and the interpolation of colour to the decoder.
-        let (most, most_mean) = if name.ends_with(".jpg") { (5, 0.5) } else { (0, 0.0) };
+        // JPEG leaves rounding and the interpolation of colour to the decoder; what is expected is
+        // libjpeg-turbo's.
+        let (most, most_mean) = if name.ends_with(".jpg") { JPEG_DIFFERENCE } else { (0, 0.0) };
         assert!(
             largest <= most && mean <= most_mean,
             "{name}: off by {largest}, {mean:.3} in mean"
@@ -57,11 +73,17 @@ fn all_orientations_show_the_same_picture() {
 fn damaged_files_are_refused_with_the_reason() {
     let huge = |side| DecodeError::TooManyPixels { width: side, height: side };
     let corrupt = || DecodeError::Corrupt(String::new());
+    let unsupported = |text: &str| DecodeError::Unsupported(text.into());
+    let arithmetic =
+        || unsupported("JPEG with arithmetic coding; save it as baseline or progressive JPEG");
     let reasons = [
+        ("arithmetic.jpg", arithmetic()),
+        ("arithmetic_progressive.jpg", arithmetic()),
         ("bomb.jpg", huge(65535)),
         ("bomb.png", huge(60000)),
         ("empty.jpg", DecodeError::Empty),
         ("header_only.jpg", DecodeError::Truncated),
+        ("lossless.jpg", unsupported("lossless JPEG; save it as baseline or progressive JPEG")),
         ("magic_only.jpg", DecodeError::Truncated),
         ("marker_inside.jpg", corrupt()),
         ("overwritten.jpg", corrupt()),
@@ -77,6 +99,7 @@ fn damaged_files_are_refused_with_the_reason() {
         ("truncated_lossless.webp", DecodeError::Truncated),
         ("truncated_progressive.jpg", DecodeError::Truncated),
         ("truncated_with_thumbnail.jpg", DecodeError::Truncated),
+        ("twelve_bits.jpg", unsupported("JPEG of 12 bits a channel; convert it to 8 bits")),
         ("without_end_marker.jpg", DecodeError::Truncated),
     ];
     assert_eq!(names("damaged"), reasons.iter().map(|(name, _)| (*name).to_owned()).collect());
@@ -101,7 +124,7 @@ fn a_jpeg_without_a_picture_is_refused() {
 fn no_cut_of_a_file_shows_another_picture() {
     for name in names("good") {
         let file = bytes("good", &name);
-        let whole = decode(&file).unwrap();
+        let Ok(whole) = decode(&file) else { continue };
         for length in 0..file.len() {
             if let Ok(picture) = decode(&file[..length]) {
                 assert!(picture == whole, "{name} cut to {length} of {} bytes", file.len());

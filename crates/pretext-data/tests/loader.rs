@@ -126,6 +126,42 @@ fn an_index_outside_is_an_error_even_if_not_strict() {
 }
 
 #[test]
+fn a_slow_picture_holds_up_no_other_within_the_window() {
+    let (_root, pictures) = pictures(&[]);
+    let loader = Loader { batch_size: 4, threads: 2, prefetch: 3, ..Loader::default() };
+    let window = loader.ready();
+    assert_eq!(window, 12);
+    let (others, slow) = std::sync::mpsc::channel::<usize>();
+    let slow = std::sync::Mutex::new(slow);
+    let mut batches = loader.batches(&pictures, (0..50).collect(), move |id, _| {
+        if id == 0 {
+            // One thread waits here until the other one has done all the rest of the window.
+            let slow = slow.lock().unwrap();
+            let done: Vec<_> = (1..window)
+                .map(|_| slow.recv_timeout(Duration::from_secs(60)).expect("others go on"))
+                .collect();
+            assert_eq!(done, (1..window).collect::<Vec<_>>());
+        } else if id < window {
+            others.send(id).unwrap();
+        }
+        id
+    });
+    assert_eq!(batches.next().unwrap().unwrap().items, [0, 1, 2, 3]);
+}
+
+#[test]
+fn pictures_may_come_reduced() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("a.png"), support::bmp(64, 48, 7)).unwrap();
+    let pictures = Dataset::open(root.path()).unwrap().unsup().clone();
+    for (shortest_side, expected) in [(None, 64), (Some(48), 64), (Some(20), 32), (Some(6), 8)] {
+        let loader = Loader { shortest_side, ..loader(1) };
+        let batches = all(&loader, &pictures, vec![0], |_, p| (p.width, p.pixels[0]));
+        assert_eq!(batches[0].items, [(expected, 7)], "{shortest_side:?}");
+    }
+}
+
+#[test]
 fn memory_is_bounded_by_prefetch() {
     let (_root, pictures) = pictures(&[]);
     let prepared = Arc::new(AtomicUsize::new(0));

@@ -1,14 +1,23 @@
 //! The metadata of a cache: text in, checked values out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+};
+
+use crate::{Error, catalog, fingerprint::stamp};
 
 const FORMAT: &str = "pretext-cache";
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) classes: Vec<String>,
     pub(crate) fingerprint: String,
+    /// Where the pictures were; empty if the path is no text.
+    pub(crate) source: String,
+    /// What they were, by names, sizes and times of change.
+    pub(crate) stamp: String,
     /// Rows of each split.
     pub(crate) train: usize,
     pub(crate) val: usize,
@@ -26,6 +35,8 @@ impl Header {
             ("version", VERSION.to_owned()),
             ("classes", serde_json::Value::from(self.classes.as_slice()).to_string()),
             ("fingerprint", self.fingerprint.clone()),
+            ("source", self.source.clone()),
+            ("stamp", self.stamp.clone()),
             ("train", self.train.to_string()),
             ("val", self.val.to_string()),
             ("unsup", self.unsup.to_string()),
@@ -53,6 +64,8 @@ impl Header {
             classes: serde_json::from_str(need("classes")?)
                 .map_err(|_| "its classes are no list of names".to_owned())?,
             fingerprint: need("fingerprint")?.to_owned(),
+            source: need("source")?.to_owned(),
+            stamp: need("stamp")?.to_owned(),
             train: number("train")?,
             val: number("val")?,
             unsup: number("unsup")?,
@@ -63,6 +76,18 @@ impl Header {
                 size => Some(size.parse().map_err(|_| format!("its size is {size:?}, no number"))?),
             },
         })
+    }
+
+    /// The source, if it is still there but has changed.
+    pub(crate) fn changed_source(&self) -> Option<PathBuf> {
+        let source = PathBuf::from(&self.source);
+        match catalog::find(&source) {
+            _ if self.source.is_empty() => None,
+            Ok(catalog) => (stamp(&catalog) != self.stamp).then_some(source),
+            Err(Error::Missing { .. }) => None,
+            // It is there, but no longer what pictures could be taken from.
+            Err(_) => Some(source),
+        }
     }
 
     /// Rows of all splits; `None` if that is no possible number.
@@ -79,6 +104,8 @@ mod tests {
         Header {
             classes: vec!["a \"quoted\" one".into(), "猫".into()],
             fingerprint: "ab".into(),
+            source: "some/where".into(),
+            stamp: "cd".into(),
             train: 3,
             val: 2,
             unsup: 1,
@@ -103,7 +130,7 @@ mod tests {
     fn what_is_missing_or_wrong_is_named() {
         for (key, value, named) in [
             ("format", "other", "another kind"),
-            ("version", "2", "version"),
+            ("version", "1", "version"),
             ("classes", "cat", "classes"),
             ("train", "-1", "train"),
             ("size", "large", "size"),

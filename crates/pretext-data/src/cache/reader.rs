@@ -1,16 +1,16 @@
 //! Reading a cache: everything is checked when it is opened, so that a row cannot fail later.
 
-use std::{fs::File, ops::Range, path::Path};
+use std::{fs::File, ops::Range, path::Path, sync::Arc};
 
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 
 use super::{NO_LABEL, header::Header};
-use crate::{Error, Picture};
+use crate::{Error, Picture, Pixels};
 
 /// An open cache.
 pub(crate) struct Reader {
-    file: Mmap,
+    file: Arc<Mmap>,
     header: Header,
     rows: Vec<Row>,
 }
@@ -34,7 +34,7 @@ impl Reader {
         let file = unsafe { Mmap::map(&file) }.map_err(failed)?;
         let refused = |problem| Error::Cache { path: path.to_owned(), problem };
         let (header, rows) = parse(&file).map_err(refused)?;
-        Ok(Self { file, header, rows })
+        Ok(Self { file: Arc::new(file), header, rows })
     }
 
     pub(crate) fn header(&self) -> &Header {
@@ -54,9 +54,11 @@ impl Reader {
         std::str::from_utf8(&self.file[self.rows[row].name.clone()]).unwrap_or_default()
     }
 
+    /// The picture of a row, where it lies.
     pub(crate) fn picture(&self, row: usize) -> Picture {
         let Row { width, height, pixels, .. } = &self.rows[row];
-        Picture { width: *width, height: *height, pixels: self.file[pixels.clone()].to_vec() }
+        let pixels = Pixels::mapped(&self.file, pixels.clone());
+        Picture { width: *width, height: *height, pixels }
     }
 }
 

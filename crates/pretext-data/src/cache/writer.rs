@@ -48,7 +48,7 @@ pub struct Report {
     pub bytes: u64,
 }
 
-/// Decodes all pictures of a folder into a cache at `path`, replacing one that is there.
+/// Decodes all pictures of a folder or of shards into a cache at `path`, replacing one that is there.
 ///
 /// The file is built beside its final place under another name, and renamed once it is whole and
 /// on disk. Memory holds a few pictures at a time, however large the data set is. `progress` is
@@ -94,6 +94,11 @@ pub fn write(
     let mut header = Header {
         classes: dataset.classes().to_vec(),
         fingerprint: dataset.fingerprint(),
+        source: std::path::absolute(dataset.root())
+            .ok()
+            .and_then(|path| path.into_os_string().into_string().ok())
+            .unwrap_or_default(),
+        stamp: dataset.stamp().to_owned(),
         train: 0,
         val: 0,
         unsup: 0,
@@ -109,6 +114,8 @@ pub fn write(
         batch_size: 16,
         threads: options.threads,
         prefetch: 3,
+        // Twice as large, so that the filter behind still decides how it looks.
+        shortest_side: size.map(|size| size.saturating_mul(2)),
         strict: options.strict,
         drop_last: false,
     };
@@ -156,9 +163,9 @@ fn reduce(picture: Picture, size: Option<u32>) -> Picture {
         let (side, size, shorter) = (u64::from(side), u64::from(size), u64::from(shorter));
         ((2 * side * size + shorter) / (2 * shorter)) as u32
     };
-    let image = RgbImage::from_raw(width, height, pixels).unwrap_or_default();
+    let image = RgbImage::from_raw(width, height, pixels.into_vec()).unwrap_or_default();
     let small = imageops::resize(&image, scale(width), scale(height), FilterType::Triangle);
-    Picture { width: small.width(), height: small.height(), pixels: small.into_raw() }
+    Picture { width: small.width(), height: small.height(), pixels: small.into_raw().into() }
 }
 
 /// A cache under construction: pixels go to the file at once, the small tensors are kept.
@@ -264,7 +271,7 @@ mod tests {
     #[track_caller]
     fn check(width: u32, height: u32, size: Option<u32>, reduced: (u32, u32)) {
         let pixels = vec![77; (width * height * 3) as usize];
-        let picture = reduce(Picture { width, height, pixels }, size);
+        let picture = reduce(Picture { width, height, pixels: pixels.into() }, size);
         assert_eq!((picture.width, picture.height), reduced);
         assert_eq!(picture.pixels, vec![77; (reduced.0 * reduced.1 * 3) as usize]);
     }
@@ -283,7 +290,7 @@ mod tests {
     #[test]
     fn reducing_averages() {
         let column = [[0; 3], [255; 3]].concat();
-        let picture = Picture { width: 64, height: 64, pixels: column.repeat(32 * 64) };
+        let picture = Picture { width: 64, height: 64, pixels: column.repeat(32 * 64).into() };
         // Stripes of one pixel: every eighth of them would be black, an average is grey.
         let small = reduce(picture, Some(8));
         let inner = |x: usize| small.pixels[3 * (8 * 4 + x)];

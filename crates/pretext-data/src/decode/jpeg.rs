@@ -1,58 +1,51 @@
 //! JPEG, strictly: what libraries usually fill up with grey is an error here.
 //!
-//! The `image` crate asks its JPEG decoder to make the best of damaged files. The same decoder
-//! has a strict mode, but even that one takes an early end marker for the end of the picture and
-//! invents the rest, and minds harmless bytes between segments: [`segments`] mends both.
+//! [`segments`] examines the file for any decoder: which segments there are, whether that is all,
+//! and whether it is a kind of JPEG that we read. What it leaves of the file goes to `zune-jpeg`,
+//! or to libjpeg-turbo with the feature `turbojpeg`.
 
 mod segments;
+#[cfg(feature = "turbojpeg")]
+mod turbo;
+#[cfg(not(feature = "turbojpeg"))]
+mod zune;
 
-use image::{DynamicImage, GrayImage, RgbImage, metadata::Orientation};
-use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
-use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
+use image::{DynamicImage, RgbImage, metadata::Orientation};
 
-use super::{DecodeError, check_size, one_line};
+#[cfg(feature = "turbojpeg")]
+use turbo as backend;
+#[cfg(not(feature = "turbojpeg"))]
+use zune as backend;
 
-pub(super) fn decode(bytes: &[u8]) -> Result<(DynamicImage, Orientation), DecodeError> {
-    let bytes = segments::tidy(bytes)?;
-    let options = DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(usize::from(u16::MAX))
-        .set_max_height(usize::from(u16::MAX));
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes.as_slice()), options);
-    decoder.decode_headers()?;
-    let (Some((width, height)), Some(stored)) = (decoder.dimensions(), decoder.input_colorspace())
-    else {
-        return Err(DecodeError::Corrupt("no picture header".into()));
-    };
-    let (width, height) = (width as u32, height as u32);
-    check_size(width, height)?;
-    let orientation = decoder
-        .exif()
-        .and_then(|exif| Orientation::from_exif_chunk(exif))
-        .unwrap_or(Orientation::NoTransforms);
+use super::{DecodeError, check_size};
 
-    let grey = stored == ColorSpace::Luma;
-    let (colours, channels) = if grey { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
-    decoder.set_options(options.jpeg_set_out_colorspace(colours));
-    let mut pixels = vec![0; width as usize * height as usize * channels];
-    decoder.decode_into(&mut pixels)?;
-    let image = if grey {
-        GrayImage::from_raw(width, height, pixels).map(DynamicImage::from)
-    } else {
-        RgbImage::from_raw(width, height, pixels).map(DynamicImage::from)
-    };
-    let image = image.ok_or_else(|| DecodeError::Corrupt("too few pixels".into()))?;
-    Ok((image, orientation))
+pub(crate) use backend::NAME;
+pub(super) use backend::REDUCES;
+
+/// What is kept from file to file.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// The file without what does not belong to its picture.
+    tidy: Vec<u8>,
+    backend: backend::Decoder,
 }
 
-impl From<DecodeErrors> for DecodeError {
-    fn from(error: DecodeErrors) -> Self {
-        match error {
-            DecodeErrors::ExhaustedData => Self::Truncated,
-            DecodeErrors::Unsupported(scheme) => Self::Unsupported(format!("{scheme:?}")),
-            DecodeErrors::Format(text) => Self::Corrupt(text),
-            DecodeErrors::FormatStatic(text) => Self::Corrupt(text.into()),
-            error => Self::Corrupt(one_line(&error)),
-        }
-    }
+/// The picture as it is stored, and how to turn it upright. A decoder that can reduce it on the way
+/// does so, and the sides tell.
+pub(super) fn decode(
+    bytes: &[u8],
+    shortest_side: Option<u32>,
+    memory: &mut Memory,
+) -> Result<(DynamicImage, Orientation), DecodeError> {
+    let examined = segments::examine(bytes)?;
+    let frame = &examined.frame;
+    check_size(frame.width, frame.height)?;
+    examined.tidy(backend::PADDING, &mut memory.tidy);
+    // A broken orientation tag is no reason to lose the picture.
+    let orientation =
+        examined.exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+    let (width, height, pixels) = memory.backend.decode(&memory.tidy, frame, shortest_side)?;
+    let image = RgbImage::from_raw(width, height, pixels)
+        .ok_or_else(|| DecodeError::Corrupt("too few pixels".into()))?;
+    Ok((image.into(), orientation))
 }
