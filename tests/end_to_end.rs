@@ -156,6 +156,69 @@ fn from_pictures_to_a_score() {
     );
 }
 
+/// The pictures of `split/` as an archive in WebDataset's way.
+fn pack(data: &Path, split: &str) {
+    let mut archive =
+        tar::Builder::new(fs::File::create(data.join(format!("{split}.tar"))).unwrap());
+    for class in CLASSES {
+        let Ok(entries) = fs::read_dir(data.join(split).join(class)) else { continue };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            let key = format!("{class}_{}", path.file_stem().unwrap().display());
+            let mut add = |name: String, content: &[u8]| {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(content.len() as u64);
+                archive.append_data(&mut header, name, content).unwrap();
+            };
+            add(format!("{key}.png"), &fs::read(&path).unwrap());
+            add(format!("{key}.cls"), class.as_bytes());
+        }
+    }
+    archive.into_inner().unwrap();
+}
+
+#[test]
+fn shards_are_trained_on_and_cached_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let shards = folder.path().join("shards");
+    fs::create_dir(&shards).unwrap();
+    for split in ["train", "val"] {
+        pack(&data, split);
+        fs::rename(data.join(format!("{split}.tar")), shards.join(format!("{split}.tar"))).unwrap();
+    }
+    let out = folder.path().join("tar");
+    works(&finetune(&shards, &out, &["--init", "random", "--epochs", "1"]));
+    let tars = record(&out);
+    assert_eq!(tars["result"]["total"], 12);
+    assert!(!tars["code"]["jpeg_decoder"].as_str().unwrap().is_empty());
+    assert!(tars["epochs"][0]["data_wait"].as_f64().unwrap() >= 0.0);
+
+    if cfg!(feature = "parquet") {
+        let parquet =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../pretext-data/tests/huggingface");
+        let out = folder.path().join("parquet");
+        works(&pretrain(&parquet, &out, &["--epochs", "1"]));
+        assert_eq!(record(&out)["data"]["classes"], serde_json::json!(["zebra", "ant", "cat"]));
+    }
+
+    let train = shards.join("train.tar");
+    let cache = folder.path().join("cache.safetensors");
+    let line = ["cache", "--data", text(&train), "--out", text(&cache)];
+    assert!(works(&line).starts_with("32 pictures"));
+    assert!(works(&line).contains("up to date; nothing was done"));
+    assert!(works(&["info", text(&train)]).contains("32 pictures in 4 classes"));
+    fs::copy(shards.join("val.tar"), &train).unwrap();
+    refused(&["info", text(&cache)], &["cache.safetensors: made from", "pretext cache --data"]);
+    assert!(works(&line).starts_with("12 pictures"));
+    fs::write(&train, "no archive").unwrap();
+    refused(&line, &["train.tar: no usable tar archive"]);
+    let parquet = folder.path().join("x.parquet");
+    fs::write(&parquet, "PAR1").unwrap();
+    let words = if cfg!(feature = "parquet") { "no usable Parquet" } else { "reads no Parquet" };
+    refused(&["cache", "--data", text(&parquet), "--out", text(&cache)], &["x.parquet", words]);
+}
+
 #[test]
 fn every_task_trains_and_shows() {
     let folder = tempfile::tempdir().unwrap();

@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Embed(EmbedArgs),
     /// Draw a task's input and target, and with weights its prediction
     Show(ShowArgs),
-    /// Decode a data set once, into one file that opens at once
+    /// Decode a data set once, into one file; again only if the pictures changed
     Cache(CacheArgs),
     /// Say what a weight file, a cache, a run, a folder of pictures or this machine holds
     Info(InfoArgs),
@@ -144,8 +144,8 @@ pub(crate) struct EmbedArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct ShowArgs {
-    /// Folder of pictures, or a cache
-    #[arg(long, value_name = "DIR")]
+    /// Folder of pictures, or a cache, or shards
+    #[arg(long, value_name = "PATH")]
     pub(crate) data: PathBuf,
     /// What the network has to solve
     #[arg(long, value_name = "NAME", default_value = "grey-blur", value_parser = task_names())]
@@ -197,8 +197,9 @@ pub(crate) struct InfoArgs {
 /// What is read, and how strictly.
 #[derive(clap::Args)]
 pub(crate) struct DataArgs {
-    /// Folder of pictures (train/CLASS/, unsup/, val/CLASS/, or any other), or a cache
-    #[arg(long = "data", value_name = "DIR")]
+    /// Folder of pictures (train/CLASS/, unsup/, val/CLASS/, or any other), or a cache, or shards:
+    /// a *.tar, a *.parquet, a folder of them, or a range such as shard-{000..017}.tar
+    #[arg(long = "data", value_name = "PATH")]
     pub(crate) path: PathBuf,
     /// End at the first damaged picture instead of leaving it out
     #[arg(long)]

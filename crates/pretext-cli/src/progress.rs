@@ -86,9 +86,9 @@ fn style() -> ProgressStyle {
         .progress_chars("━╸─")
 }
 
-/// Only worth a word where it costs something.
+/// How much of the time passes waiting for the loader.
 fn waiting(share: f64) -> String {
-    if share >= 0.05 { format!("  waits for data {:.0} %", 100.0 * share) } else { String::new() }
+    format!("  data {:.0} %", 100.0 * share)
 }
 
 fn epoch_line(epoch: &Epoch, epochs: u32) -> String {
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(
             epoch_line(&epoch, 5),
             "epoch 2/5  train loss 0.5000  val loss 0.2500  val accuracy 50.00 %  80 images/s  \
-             2.0 s  waits for data 50 %  1 damaged picture left out"
+             2.0 s  data 50 %  1 damaged picture left out"
         );
     }
 }

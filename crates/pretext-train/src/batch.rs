@@ -13,7 +13,7 @@ pub(crate) const NORMALISE: Normalise = Normalise::IMAGENET;
 pub(crate) fn image(picture: Picture) -> Image {
     let size = Size { width: picture.width, height: picture.height };
     // A decoded picture holds three bytes for each of its pixels, by its own contract.
-    Image::new(size, picture.pixels).unwrap_or_else(|_| Image::filled(size, [0; 3]))
+    Image::new(size, picture.pixels.into_vec()).unwrap_or_else(|_| Image::filled(size, [0; 3]))
 }
 
 /// An image as a network sees it: normalised `[3, H, W]`.

@@ -92,7 +92,7 @@ pub(crate) fn features(
         let mut none = crate::streams::stream(0, 0, 0, crate::streams::Purpose::Augment);
         batch::view_with(&normalise, &crop.augment(batch::image(picture), &mut none))
     };
-    let loader = run::evaluation_loader(BATCH, control);
+    let loader = run::evaluation_loader(BATCH, size, control);
     let (mut all_ids, mut parts) = (Vec::new(), Vec::new());
     for batch in loader.batches(pictures, (0..pictures.len()).collect(), view) {
         let Batch { ids, items, damaged } = batch?;

@@ -102,7 +102,7 @@ fn score_known(
     let val = data.val();
     let crop = EvalCrop::fastai(size);
     let view = move |_: usize, picture: Picture| centre_view(&crop, picture);
-    let loader = run::evaluation_loader(batch_size, control);
+    let loader = run::evaluation_loader(batch_size, size, control);
     let mut tally = Tally::new(data.classes().len());
     for batch in loader.batches(val.pictures(), (0..val.len()).collect(), view) {
         let Batch { ids, items, damaged } = batch?;

@@ -101,7 +101,7 @@ fn train(
         _ => Progress::new(timer.started(), initial_weights),
     };
 
-    let loader = run::loader(common.batch_size, pictures.len(), control);
+    let loader = run::loader(common, pictures.len(), control);
     let steps = run::steps(common.batch_size, pictures.len());
     control.begin(&line, common.epochs, steps, pictures.len(), &parameters, &progress);
     let mut saved_at = Instant::now();

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::D;
 use pretext_augment::EvalCrop;
+use pretext_data::Decoder;
 use pretext_models::Mode;
 use serde::Serialize;
 
 use crate::error::{AtPath as _, Error, Result};
 use crate::saved::{FileKind, TrainedClassifier, WeightFile};
-use crate::{batch, evaluate};
+use crate::{batch, evaluate, run};
 
 /// A classifier at work on single pictures.
 pub struct Predictor {
@@ -52,12 +53,13 @@ impl Predictor {
     /// If the file cannot be read or is no picture.
     pub fn predict(&self, image: &Path) -> Result<Prediction> {
         let bytes = fs::read(image).at(image)?;
-        let picture = pretext_data::decode(&bytes).map_err(|error| Error::File {
+        let TrainedClassifier { classifier, recipe, classes } = &self.trained;
+        let size = recipe.common.size;
+        let mut decoder = Decoder::reducing_to(Some(run::evaluation_side(size)));
+        let picture = decoder.decode(&bytes).map_err(|error| Error::File {
             path: image.to_owned(),
             problem: format!("is not a picture that can be read ({error})"),
         })?;
-        let TrainedClassifier { classifier, recipe, classes } = &self.trained;
-        let size = recipe.common.size;
         let view = evaluate::centre_view(&EvalCrop::fastai(size), picture);
         let logits =
             classifier.forward(&batch::stack(&[view.as_slice()], size)?, Mode::Evaluate)?;

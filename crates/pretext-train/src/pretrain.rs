@@ -73,7 +73,7 @@ fn train(
         _ => Progress::new(timer.started(), run::random_weights(parameters, common.seed)?),
     };
 
-    let loader = run::loader(common.batch_size, pictures.len(), control);
+    let loader = run::loader(common, pictures.len(), control);
     let steps = run::steps(common.batch_size, pictures.len());
     control.begin(&line, common.epochs, steps, pictures.len(), parameters, &progress);
     let mut saved_at = Instant::now();
@@ -204,7 +204,7 @@ fn validate(
         let clean = crop.augment(batch::image(picture), &mut stream);
         Posed::new(&poser(&clean, &mut stream), &clean)
     };
-    let loader = run::evaluation_loader(recipe.common.batch_size, control);
+    let loader = run::evaluation_loader(recipe.common.batch_size, recipe.common.size, control);
     let (mut sum, mut count) = (0.0, 0);
     for batch in loader.batches(pictures, (0..pictures.len()).collect(), pose) {
         let Batch { items, .. } = batch?;

@@ -72,6 +72,10 @@ pub struct Code {
     pub version: String,
     /// The commit it was built from, where it was built from a checkout.
     pub commit: Option<String>,
+    /// What decodes JPEGs: `zune-jpeg` or `libjpeg-turbo`; a few levels of a pixel depend on it.
+    /// Empty in records of before there was a choice.
+    #[serde(default)]
+    pub jpeg_decoder: String,
 }
 
 impl Code {
@@ -80,6 +84,7 @@ impl Code {
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
             commit: option_env!("PRETEXT_COMMIT").map(str::to_owned),
+            jpeg_decoder: pretext_data::jpeg_decoder().into(),
         }
     }
 }

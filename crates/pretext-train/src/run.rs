@@ -84,19 +84,41 @@ pub(crate) fn in_pool<T: Send>(
 }
 
 /// Loads training batches: whole ones only, unless there are too few pictures for one.
-pub(crate) fn loader(batch_size: usize, pictures: usize, control: &Control<'_>) -> Loader {
+pub(crate) fn loader(common: &Common, pictures: usize, control: &Control<'_>) -> Loader {
+    let batch_size = common.batch_size;
     Loader {
         batch_size,
         threads: control.threads.max(1),
         prefetch: PREFETCH,
+        shortest_side: Some(training_side(common)),
         strict: control.strict,
         drop_last: pictures >= batch_size,
     }
 }
 
-/// Loads every picture once.
-pub(crate) fn evaluation_loader(batch_size: usize, control: &Control<'_>) -> Loader {
-    Loader { drop_last: false, ..loader(batch_size, 0, control) }
+/// Loads every picture once, for crops of `size` pixels.
+pub(crate) fn evaluation_loader(batch_size: usize, size: u32, control: &Control<'_>) -> Loader {
+    Loader {
+        batch_size,
+        threads: control.threads.max(1),
+        prefetch: PREFETCH,
+        shortest_side: Some(evaluation_side(size)),
+        strict: control.strict,
+        drop_last: false,
+    }
+}
+
+/// The shorter side, in pixels, from which no training crop has to be enlarged: the smallest one
+/// keeps `min_scale` of the area at a ratio of 3 to 4. Larger pictures may come reduced; that is a
+/// function of the recipe, so that equal recipes see equal pictures.
+fn training_side(common: &Common) -> u32 {
+    (f64::from(common.size) / (common.min_scale * 0.75).sqrt()).ceil() as u32
+}
+
+/// The same for the centre crop of an evaluation, which first brings the picture to at most twice
+/// the crop's side.
+pub(crate) fn evaluation_side(size: u32) -> u32 {
+    size.saturating_mul(2)
 }
 
 /// Steps in an epoch.
@@ -174,6 +196,14 @@ pub(crate) fn finish(out: &Path, record: Record) -> Result<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_training_crop_is_enlarged() {
+        let common = Common { size: 128, min_scale: 0.35, ..Common::default() };
+        let side = f64::from(training_side(&common));
+        let smallest_crop = (side * side * 0.35 * 0.75).sqrt();
+        assert!((128.0..129.0).contains(&smallest_crop), "{smallest_crop}");
+    }
 
     #[test]
     fn what_is_left_of_an_epoch() {

@@ -21,6 +21,10 @@ pub(super) fn run(args: &CacheArgs) -> Result<ExitCode> {
         threads: args.machine.threads(),
         strict: args.data.strict,
     };
+    if cache::is_current(&args.out, &data, &options) {
+        say(format_args!("{}: is up to date; nothing was done", args.out.display()))?;
+        return Ok(failure::DONE);
+    }
     let bar = bar();
     let stop = train::stop_on_interrupt()?;
     let written = cache::write(&data, &args.out, &options, |progress| {

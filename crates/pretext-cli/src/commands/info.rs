@@ -25,6 +25,10 @@ pub(super) fn run(args: &InfoArgs) -> Result<ExitCode> {
         }
         return Ok(failure::DONE);
     }
+    if path.extension().is_some_and(|extension| extension == "tar" || extension == "parquet") {
+        say(Dataset::open(path).map_err(Error::from)?.summary())?;
+        return Ok(failure::DONE);
+    }
     let file = WeightFile::read(path)?;
     if file.metadata().get("format").is_some_and(|format| format == "pretext-cache") {
         say(Dataset::open(path).map_err(Error::from)?.summary())?;
