@@ -20,7 +20,8 @@ use parquet::Kept;
 
 /// What files of a data set keep together.
 #[cfg(not(feature = "parquet"))]
-type Kept = ();
+#[derive(Default)]
+struct Kept;
 
 /// A picture of a shard, as the shard describes it.
 pub(crate) struct Sample {
