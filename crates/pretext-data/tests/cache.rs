@@ -287,11 +287,10 @@ fn pictures_are_reduced_the_same_from_a_folder_and_from_its_cache() {
         assert_eq!((a.width, a.height), (b.width, b.height));
         assert!(a.width.min(a.height) >= whole.width.min(whole.height).min(12));
         reduced += usize::from(a.width < whole.width);
-        // libjpeg-turbo reduces in the frequency domain: about the same.
-        let same = pretext_data::jpeg_decoder() == "zune-jpeg";
-        let difference = a.pixels.iter().zip(&*b.pixels).map(|(a, b)| u64::from(a.abs_diff(*b)));
-        let mean = difference.sum::<u64>() as f64 / a.pixels.len() as f64;
-        assert!(if same { a == b } else { mean < 3.0 }, "{i}: {mean}");
+        // libjpeg-turbo reduces on the way, in the frequency domain: see `hostile.rs`.
+        if pretext_data::jpeg_decoder() == "zune-jpeg" {
+            assert_eq!(a, b, "{i}");
+        }
     }
     assert!(reduced > 30);
 }

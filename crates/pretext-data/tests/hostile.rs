@@ -60,6 +60,26 @@ fn odd_pictures_show_what_they_should() {
 }
 
 #[test]
+fn reduced_pictures_are_means_of_squares() {
+    let mut decoder = pretext_data::Decoder::reducing_to(Some(12));
+    let sampled = ["plain.jpg", "progressive_restart.jpg", "full_chroma.jpg", "orientation_6.jpg"];
+    for name in sampled.iter().chain(&["grey.jpg", "cmyk.jpg", "plain.bmp"]) {
+        let reduced = decoder.decode(&bytes("good", name)).unwrap();
+        let whole = decode(&bytes("expected", &format!("{name}.png"))).unwrap();
+        assert_eq!((reduced.width, reduced.height), (whole.width / 4, whole.height / 4), "{name}");
+        let (mut sum, row) = (0.0, 3 * whole.width as usize);
+        for (i, value) in reduced.pixels.iter().enumerate() {
+            let (y, x) = (i / (row / 4), i % (row / 4));
+            let start = 4 * y * row + 12 * (x / 3) + x % 3;
+            let square = (0..16).map(|k| f64::from(whole.pixels[start + k / 4 * row + k % 4 * 3]));
+            sum += (square.sum::<f64>() / 16.0 - f64::from(*value)).abs();
+        }
+        let mean = sum / reduced.pixels.len() as f64;
+        assert!(mean < 2.0, "{name}: {mean:.3} in mean");
+    }
+}
+
+#[test]
 fn all_orientations_show_the_same_picture() {
     let upright = decode(&bytes("good", "orientation_1.jpg")).unwrap();
     for orientation in 2..=8 {
