@@ -13,8 +13,9 @@ fn main() {
     let options = Options::default();
     for task in ALL {
         let pose = task.poser(&options).expect("the default options suit every task");
-        let puzzle = pose(&clean, &mut stream(0, 0, 0, Purpose::Pose));
-        let pairs = clean.pixels().iter().zip(puzzle.input.pixels());
+        let puzzle = pose(size, &mut stream(0, 0, 0, Purpose::Pose));
+        let input = puzzle.plan.apply(clean.clone());
+        let pairs = clean.pixels().iter().zip(input.pixels());
         let changed = pairs.filter(|(before, after)| before != after).count();
         let answer = match task.goal(&options) {
             Goal::Restore => "the clean picture".to_owned(),

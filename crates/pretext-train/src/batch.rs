@@ -1,7 +1,9 @@
 //! From decoded pictures to tensors: the only place that knows pictures, images and tensors.
 
+use std::cell::RefCell;
+
 use candle_core::{DType, Device, Result as TensorResult, Tensor};
-use pretext_augment::{Image, Normalise, Size};
+use pretext_augment::{Canvas, Image, ImageRef, Layout, Normalise, Plan, Size, Workspace};
 use pretext_data::Picture;
 
 use crate::error::{Error, Result};
@@ -9,23 +11,39 @@ use crate::error::{Error, Result};
 /// What all networks see: each channel by ImageNet's mean and standard deviation.
 pub(crate) const NORMALISE: Normalise = Normalise::IMAGENET;
 
-/// A decoded picture as an image to augment.
-pub(crate) fn image(picture: Picture) -> Image {
-    let size = Size { width: picture.width, height: picture.height };
-    // A decoded picture holds three bytes for each of its pixels, by its own contract.
-    Image::new(size, picture.pixels.into_vec()).unwrap_or_else(|_| Image::filled(size, [0; 3]))
+thread_local! {
+    /// Memory of augmentations, which each of the loader's threads keeps from picture to picture.
+    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new());
 }
 
-/// An image as a network sees it: normalised `[3, H, W]`.
-pub(crate) fn view(image: &Image) -> Vec<f32> {
-    view_with(&NORMALISE, image)
+/// The size of a decoded picture.
+pub(crate) fn size(picture: &Picture) -> Size {
+    Size { width: picture.width, height: picture.height }
 }
 
-/// An image under a normalisation that is not ours: `[3, H, W]`.
-pub(crate) fn view_with(normalise: &Normalise, image: &Image) -> Vec<f32> {
-    let size = image.size();
-    let mut out = vec![0.0; 3 * size.width as usize * size.height as usize];
-    normalise.to_chw(image, &mut out);
+/// A decoded picture to augment, where it lies.
+pub(crate) fn borrowed(picture: &Picture) -> ImageRef<'_> {
+    ImageRef::new(size(picture), &picture.pixels)
+        .expect("a decoded picture holds three bytes for each of its pixels")
+}
+
+/// Calls `f` with an image on a canvas.
+pub(crate) fn on_canvas<R>(image: ImageRef<'_>, f: impl FnOnce(&mut Canvas<'_>) -> R) -> R {
+    WORKSPACE.with_borrow_mut(|workspace| f(&mut workspace.open(image)))
+}
+
+/// What a plan makes of an image, as a network sees it: normalised `[3, H, W]`.
+pub(crate) fn view(image: ImageRef<'_>, plan: &Plan, normalise: &Normalise) -> Vec<f32> {
+    on_canvas(image, |canvas| {
+        canvas.apply(plan);
+        numbers(canvas, normalise)
+    })
+}
+
+/// What is on a canvas, as a network sees it: normalised `[3, H, W]`.
+pub(crate) fn numbers(canvas: &mut Canvas<'_>, normalise: &Normalise) -> Vec<f32> {
+    let mut out = vec![0.0; 3 * canvas.size().area() as usize];
+    canvas.write(normalise, Layout::Chw, &mut out).expect("room for three numbers a pixel");
     out
 }
 

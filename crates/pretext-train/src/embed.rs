@@ -90,7 +90,8 @@ pub(crate) fn features(
     let crop = EvalCrop::fastai(size);
     let view = move |_: usize, picture: Picture| {
         let mut none = crate::streams::stream(0, 0, 0, crate::streams::Purpose::Augment);
-        batch::view_with(&normalise, &crop.augment(batch::image(picture), &mut none))
+        let plan = crop.sample(batch::size(&picture), &mut none);
+        batch::view(batch::borrowed(&picture), &plan, &normalise)
     };
     let loader = run::evaluation_loader(BATCH, size, control);
     let (mut all_ids, mut parts) = (Vec::new(), Vec::new());

@@ -7,11 +7,12 @@ use pretext_augment::{EvalCrop, Transform as _};
 use pretext_data::{Batch, Dataset, Picture};
 use pretext_models::{Classifier, Mode};
 
+use crate::batch::{self, NORMALISE};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::record::{ClassScore, Score};
 use crate::saved::{FileKind, WeightFile};
-use crate::{batch, embed, probe, run};
+use crate::{embed, probe, run};
 
 /// Label smoothing plays no part in a score: the loss is plain cross-entropy.
 const NO_SMOOTHING: f64 = 0.0;
@@ -101,7 +102,7 @@ fn score_known(
 ) -> Result<Option<Score>> {
     let val = data.val();
     let crop = EvalCrop::fastai(size);
-    let view = move |_: usize, picture: Picture| centre_view(&crop, picture);
+    let view = move |_: usize, picture: Picture| centre_view(&crop, &picture);
     let loader = run::evaluation_loader(batch_size, size, control);
     let mut tally = Tally::new(data.classes().len());
     for batch in loader.batches(val.pictures(), (0..val.len()).collect(), view) {
@@ -123,10 +124,11 @@ fn score_known(
 }
 
 /// One centre crop, as fastai validates.
-pub(crate) fn centre_view(crop: &EvalCrop, picture: Picture) -> Vec<f32> {
+pub(crate) fn centre_view(crop: &EvalCrop, picture: &Picture) -> Vec<f32> {
     // The centre crop draws nothing; the trait wants a stream all the same.
     let mut none = crate::streams::stream(0, 0, 0, crate::streams::Purpose::Augment);
-    batch::view(&crop.augment(batch::image(picture), &mut none))
+    let plan = crop.sample(batch::size(picture), &mut none);
+    batch::view(batch::borrowed(picture), &plan, &NORMALISE)
 }
 
 /// Right and wrong answers, by class.

@@ -8,7 +8,7 @@ use pretext_augment::{Mixup, Transform as _};
 use pretext_data::{Dataset, Picture};
 use pretext_models::{Classifier, Mode, Parameters};
 
-use crate::batch;
+use crate::batch::{self, NORMALISE};
 use crate::checkpoint::{self, Before, Identity};
 use crate::control::{Control, Event, Outcome};
 use crate::error::{AtPath as _, Error, Result};
@@ -244,7 +244,8 @@ fn viewer(
     let crop = run::training_crop(&recipe.common);
     move |id: usize, picture: Picture| {
         let mut stream = stream(seed, epoch, id as u64, Purpose::Augment);
-        batch::view(&crop.augment(batch::image(picture), &mut stream))
+        let plan = crop.sample(batch::size(&picture), &mut stream);
+        batch::view(batch::borrowed(&picture), &plan, &NORMALISE)
     }
 }
 

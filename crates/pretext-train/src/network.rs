@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use pretext_augment::Image;
+use pretext_augment::{Plan, Size};
+use pretext_data::Picture;
 use pretext_models::{Builder, Classifier, Mode, Parameters, UNet, UNetOptions};
 
-use crate::batch;
+use crate::batch::{self, NORMALISE};
 use crate::error::Result;
 use crate::precision::Precision;
 use crate::recipe::PretrainRecipe;
@@ -23,8 +24,15 @@ pub(crate) struct Posed {
 }
 
 impl Posed {
-    pub(crate) fn new(puzzle: &Puzzle, clean: &Image) -> Self {
-        Self { input: batch::view(&puzzle.input), clean: batch::view(clean), class: puzzle.class }
+    /// Crops a picture, and makes a puzzle of what is left.
+    pub(crate) fn new(picture: &Picture, crop: &Plan, pose: impl FnOnce(Size) -> Puzzle) -> Self {
+        batch::on_canvas(batch::borrowed(picture), |canvas| {
+            canvas.apply(crop);
+            let clean = batch::numbers(canvas, &NORMALISE);
+            let Puzzle { plan, class } = pose(canvas.size());
+            canvas.apply(&plan);
+            Self { input: batch::numbers(canvas, &NORMALISE), clean, class }
+        })
     }
 }
 

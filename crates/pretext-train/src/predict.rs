@@ -60,7 +60,7 @@ impl Predictor {
             path: image.to_owned(),
             problem: format!("is not a picture that can be read ({error})"),
         })?;
-        let view = evaluate::centre_view(&EvalCrop::fastai(size), picture);
+        let view = evaluate::centre_view(&EvalCrop::fastai(size), &picture);
         let logits =
             classifier.forward(&batch::stack(&[view.as_slice()], size)?, Mode::Evaluate)?;
         let probabilities =

@@ -182,11 +182,9 @@ fn poser(
     let seed = recipe.common.seed;
     let crop = run::training_crop(&recipe.common);
     Ok(move |id: usize, picture: Picture| {
-        let id = id as u64;
-        let clean =
-            crop.augment(batch::image(picture), &mut stream(seed, epoch, id, Purpose::Augment));
-        let puzzle = pose(&clean, &mut stream(seed, epoch, id, Purpose::Pose));
-        Posed::new(&puzzle, &clean)
+        let stream = |purpose| stream(seed, epoch, id as u64, purpose);
+        let crop = crop.sample(batch::size(&picture), &mut stream(Purpose::Augment));
+        Posed::new(&picture, &crop, |size| pose(size, &mut stream(Purpose::Pose)))
     })
 }
 
@@ -201,8 +199,8 @@ fn validate(
     let (seed, crop) = (recipe.common.seed, EvalCrop::fastai(recipe.common.size));
     let pose = move |id: usize, picture: Picture| {
         let mut stream = stream(seed, 0, id as u64, Purpose::Validate);
-        let clean = crop.augment(batch::image(picture), &mut stream);
-        Posed::new(&poser(&clean, &mut stream), &clean)
+        let crop = crop.sample(batch::size(&picture), &mut stream);
+        Posed::new(&picture, &crop, |size| poser(size, &mut stream))
     };
     let loader = run::evaluation_loader(recipe.common.batch_size, recipe.common.size, control);
     let (mut sum, mut count) = (0.0, 0);

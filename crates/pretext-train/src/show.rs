@@ -3,18 +3,19 @@
 use std::path::Path;
 
 use image::{ImageFormat, Rgb, RgbImage};
-use pretext_augment::{EvalCrop, Image, Transform as _};
+use pretext_augment::{EvalCrop, Image, Plan, Transform as _};
 use pretext_data::{Dataset, Pictures};
 use pretext_models::Mode;
 use rand::seq::SliceRandom as _;
 
+use crate::batch::{self, NORMALISE};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::network::PretextNetwork;
 use crate::recipe::PretrainRecipe;
 use crate::saved::{FileKind, WeightFile};
 use crate::streams::{Purpose, stream};
 use crate::tasks::{self, Goal};
-use crate::{batch, files};
 
 /// Space between pictures, in pixels.
 const GAP: u32 = 4;
@@ -101,17 +102,17 @@ fn rows(
         // A damaged picture makes room for the next one.
         let Ok(picture) = pictures.read(id) else { continue };
         let mut stream = stream(seed, 0, id as u64, Purpose::Show);
-        let clean = crop.augment(batch::image(picture), &mut stream);
-        let puzzle = pose(&clean, &mut stream);
+        let clean = crop.augment(batch::borrowed(&picture).to_image(), &mut stream);
+        let puzzle = pose(clean.size(), &mut stream);
         let classifies = matches!(task.goal(&recipe.puzzle), Goal::Classify(_));
         let mut row = Row {
             classes: classifies.then_some((puzzle.class, None)),
-            input: puzzle.input,
+            input: puzzle.plan.apply(clean.clone()),
             clean,
             prediction: None,
         };
         if let Some(network) = network {
-            let view = batch::view(&row.input);
+            let view = batch::view(row.input.view(), &Plan::nothing(), &NORMALISE);
             let input = batch::stack(&[view.as_slice()], recipe.common.size)?;
             match (&mut row.classes, network.classes(&input)?) {
                 (Some((_, answer)), Some(classes)) => *answer = classes.first().copied(),

@@ -25,7 +25,8 @@ pub(crate) fn make(sample: &Path, folder: &Path, count: usize) -> Result<(), Box
     for i in 0..count {
         // From all over the sample, so that every class is there.
         let picture = pictures.read(i * pictures.len() / count)?;
-        let small = image::RgbImage::from_raw(picture.width, picture.height, picture.pixels);
+        let small =
+            image::RgbImage::from_raw(picture.width, picture.height, picture.pixels.into_vec());
         let small = small.ok_or("a picture has three bytes for each of its pixels")?;
         let shorter = picture.width.min(picture.height);
         let enlarged = |side: u32| (side * SIDE + shorter / 2) / shorter;

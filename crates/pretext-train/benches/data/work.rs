@@ -1,13 +1,15 @@
 //! The kinds of work, each in one place: what a pass over the pictures does.
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use pretext_augment::{
-    ColourJitter, Compose, GaussianBlur, Greyscale, HorizontalFlip, Image, Normalise, Probability,
-    RandomGreyBlur, RandomResizedCrop, Rect, Size, Transform as _,
+    ColourJitter, Compose, GaussianBlur, Greyscale, HorizontalFlip, Image, ImageRef, Layout,
+    Normalise, Probability, RandomGreyBlur, RandomResizedCrop, Rect, Size, Transform as _,
+    Workspace,
 };
 use pretext_data::{Dataset, Loader, Picture, Pictures, cache};
 use pretext_train::streams::{Purpose, stream};
@@ -44,7 +46,7 @@ fn loader(data: &Dataset, threads: usize) -> Result<Pass, Box<dyn Error>> {
         let augment = crop_and_flip();
         let prepare = move |id: usize, picture: Picture| {
             let mut out = vec![0.0; VALUES];
-            write(&augment, &image(picture), (epoch, id), &mut out);
+            write(&augment, borrowed(&picture), (epoch, id), &mut out);
             out
         };
         for batch in loader.batches(&pictures, (0..pictures.len()).collect(), prepare) {
@@ -76,7 +78,7 @@ fn simclr(data: &Dataset, _: usize) -> Result<Pass, Box<dyn Error>> {
     Ok(Box::new(move || {
         epoch += 1;
         for (id, image) in images.iter().enumerate() {
-            write(&augment, image, (epoch, id), &mut out);
+            write(&augment, image.view(), (epoch, id), &mut out);
             black_box(&mut out);
         }
         Ok(())
@@ -92,12 +94,12 @@ fn grey_blur(data: &Dataset, _: usize) -> Result<Pass, Box<dyn Error>> {
     };
     let images: Vec<Image> = decoded(data.unsup())?.iter().filter_map(middle).collect();
     let transform = RandomGreyBlur { count: 4..=4, ..RandomGreyBlur::default() };
-    let mut epoch = 0;
+    let (mut epoch, mut workspace) = (0, Workspace::new());
     Ok(Box::new(move || {
         epoch += 1;
         for (image, id) in images.iter().zip(0..) {
-            let mut rng = stream(0, epoch, id, Purpose::Pose);
-            black_box(transform.augment(image.clone(), &mut rng));
+            let plan = transform.sample(image.size(), &mut stream(0, epoch, id, Purpose::Pose));
+            black_box(plan.view(image.view(), &mut workspace));
         }
         Ok(())
     }))
@@ -108,19 +110,25 @@ fn crop_and_flip() -> Compose {
     Compose::new(vec![Box::new(crop), Box::new(HorizontalFlip::default())])
 }
 
+thread_local! {
+    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new());
+}
+
 /// A view of one picture as a network sees it: normalised `[3, 128, 128]`.
-fn write(augment: &Compose, image: &Image, (epoch, id): (u64, usize), out: &mut [f32]) {
+fn write(augment: &Compose, image: ImageRef<'_>, (epoch, id): (u64, usize), out: &mut [f32]) {
     let mut rng = stream(0, epoch, id as u64, Purpose::Augment);
     let plan = augment.sample(image.size(), &mut rng);
-    Normalise::IMAGENET.to_chw(&plan.apply(image.clone()), out);
+    WORKSPACE.with_borrow_mut(|workspace| {
+        plan.write(image, &Normalise::IMAGENET, Layout::Chw, workspace, out)
+            .expect("room for 128 x 128 pixels");
+    });
 }
 
 fn decoded(pictures: &Pictures) -> Result<Vec<Image>, Box<dyn Error>> {
-    (0..pictures.len()).map(|id| Ok(image(pictures.read(id)?))).collect()
+    (0..pictures.len()).map(|id| Ok(borrowed(&pictures.read(id)?).to_image())).collect()
 }
 
-fn image(picture: Picture) -> Image {
+fn borrowed(picture: &Picture) -> ImageRef<'_> {
     let size = Size { width: picture.width, height: picture.height };
-    // A decoded picture holds three bytes for each of its pixels.
-    Image::new(size, picture.pixels).unwrap_or_else(|_| Image::filled(size, [0; 3]))
+    ImageRef::new(size, &picture.pixels).expect("three bytes for each pixel of a picture")
 }

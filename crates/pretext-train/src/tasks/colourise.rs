@@ -22,6 +22,6 @@ impl PretextTask for Task {
     }
 
     fn poser(&self, _: &Options) -> Result<Poser> {
-        Ok(Box::new(|clean, rng| Puzzle::restore(Colourise.augment(clean.clone(), rng))))
+        Ok(Box::new(|size, rng| Puzzle::restore(Colourise.sample(size, rng))))
     }
 }

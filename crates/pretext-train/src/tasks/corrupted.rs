@@ -22,9 +22,9 @@ impl PretextTask for Task {
 
     fn poser(&self, _: &Options) -> Result<Poser> {
         let corruption = Corruption::default();
-        Ok(Box::new(move |clean, rng| {
-            let (plan, class) = corruption.sample_labelled(clean.size(), rng);
-            Puzzle { input: plan.apply(clean.clone()), class }
+        Ok(Box::new(move |size, rng| {
+            let (plan, class) = corruption.sample_labelled(size, rng);
+            Puzzle { plan, class }
         }))
     }
 }

@@ -22,6 +22,6 @@ impl PretextTask for Task {
 
     fn poser(&self, options: &Options) -> Result<Poser> {
         let transform = RandomGreyBlur { count: options.count(), side: options.side(), blur: None };
-        Ok(Box::new(move |clean, rng| Puzzle::restore(transform.augment(clean.clone(), rng))))
+        Ok(Box::new(move |size, rng| Puzzle::restore(transform.sample(size, rng))))
     }
 }

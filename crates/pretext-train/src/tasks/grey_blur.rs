@@ -24,11 +24,11 @@ impl PretextTask for Task {
     fn poser(&self, options: &Options) -> Result<Poser> {
         let Options { sigma: (least, most), .. } = *options;
         let (count, side) = (options.count(), options.side());
-        Ok(Box::new(move |clean, rng| {
-            let scale = clean.size().width as f32 / REFERENCE_SIDE;
+        Ok(Box::new(move |size, rng| {
+            let scale = size.width as f32 / REFERENCE_SIDE;
             let blur = Some(least * scale..=most * scale);
             let transform = RandomGreyBlur { count: count.clone(), side: side.clone(), blur };
-            Puzzle::restore(transform.augment(clean.clone(), rng))
+            Puzzle::restore(transform.sample(size, rng))
         }))
     }
 }

@@ -24,6 +24,6 @@ impl PretextTask for Task {
     fn poser(&self, options: &Options) -> Result<Poser> {
         let (count, side) = (options.count(), options.side());
         let transform = CutOut { count, side, ..CutOut::default() };
-        Ok(Box::new(move |clean, rng| Puzzle::restore(transform.augment(clean.clone(), rng))))
+        Ok(Box::new(move |size, rng| Puzzle::restore(transform.sample(size, rng))))
     }
 }

@@ -23,9 +23,9 @@ impl PretextTask for Task {
 
     fn poser(&self, options: &Options) -> Result<Poser> {
         let jigsaw = Jigsaw::new(options.tiles, options.permutations)?;
-        Ok(Box::new(move |clean, rng| {
-            let (plan, class) = jigsaw.sample_labelled(clean.size(), rng);
-            Puzzle { input: plan.apply(clean.clone()), class }
+        Ok(Box::new(move |size, rng| {
+            let (plan, class) = jigsaw.sample_labelled(size, rng);
+            Puzzle { plan, class }
         }))
     }
 }

@@ -9,7 +9,7 @@ mod grey_blur;
 mod inpaint;
 mod jigsaw;
 
-use pretext_augment::{Image, Side};
+use pretext_augment::{Plan, Side, Size};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -49,15 +49,15 @@ pub trait PretextTask: Send + Sync {
     /// What the network must produce; decides its head and its loss.
     fn goal(&self, options: &Options) -> Goal;
 
-    /// What makes the puzzle from one cropped picture; built once, called for every picture.
+    /// What makes the puzzle; built once, called for every picture.
     ///
     /// # Errors
     /// If the options are not such a puzzle's.
     fn poser(&self, options: &Options) -> Result<Poser>;
 }
 
-/// Makes a puzzle from one cropped picture, with the picture's own random stream.
-pub type Poser = Box<dyn Fn(&Image, &mut dyn Rng) -> Puzzle + Send + Sync>;
+/// Makes a puzzle for a cropped picture of that size, with the picture's own random stream.
+pub type Poser = Box<dyn Fn(Size, &mut dyn Rng) -> Puzzle + Send + Sync>;
 
 /// What the network must produce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +68,11 @@ pub enum Goal {
     Classify(usize),
 }
 
-/// What goes in and what must come out.
+/// What is done to the clean picture, and what must come out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Puzzle {
-    /// What the network sees, of the size of the clean picture.
-    pub input: Image,
+    /// What makes the network's input of the clean picture, of the same size.
+    pub plan: Plan,
     /// The right class for [`Goal::Classify`]; 0 for [`Goal::Restore`], whose answer is the clean
     /// picture.
     pub class: u32,
@@ -80,8 +80,8 @@ pub struct Puzzle {
 
 impl Puzzle {
     /// A puzzle whose answer is the clean picture.
-    fn restore(input: Image) -> Self {
-        Self { input, class: 0 }
+    fn restore(plan: Plan) -> Self {
+        Self { plan, class: 0 }
     }
 }
 
@@ -155,7 +155,7 @@ impl Options {
 mod tests {
     use std::collections::BTreeSet;
 
-    use pretext_augment::Size;
+    use pretext_augment::Image;
 
     use super::*;
     use crate::streams::{Purpose, stream};
@@ -181,11 +181,13 @@ mod tests {
             let poser = task.poser(&options).unwrap();
             for size in [16, 32, 50, 128] {
                 let clean = picture(size, size);
-                let pose = |seed| poser(&clean, &mut stream(seed, 0, 0, Purpose::Pose));
+                let pose = |seed| poser(clean.size(), &mut stream(seed, 0, 0, Purpose::Pose));
                 let puzzle = pose(1);
-                assert_eq!(puzzle.input.size(), clean.size(), "{}", task.name());
+                let input = puzzle.plan.apply(clean.clone());
+                assert_eq!(input.size(), clean.size(), "{}", task.name());
                 assert_eq!(puzzle, pose(1), "{}", task.name());
-                let changed = (0..20).filter(|&seed| pose(seed).input != clean).count();
+                let changes = |seed| pose(seed).plan.apply(clean.clone()) != clean;
+                let changed = (0..20).filter(|&seed| changes(seed)).count();
                 assert!(changed > 15, "{} at {size}: {changed} of 20 changed", task.name());
             }
         }
@@ -198,9 +200,9 @@ mod tests {
         {
             for task in ALL {
                 let Goal::Classify(classes) = task.goal(&options) else { continue };
-                let (clean, poser) = (picture(32, 32), task.poser(&options).unwrap());
+                let (size, poser) = (Size::square(32), task.poser(&options).unwrap());
                 let seen: BTreeSet<u32> = (0..2000)
-                    .map(|i| poser(&clean, &mut stream(0, 0, i, Purpose::Pose)).class)
+                    .map(|i| poser(size, &mut stream(0, 0, i, Purpose::Pose)).class)
                     .collect();
                 assert_eq!(seen, (0..classes as u32).collect(), "{}", task.name());
             }
@@ -212,8 +214,9 @@ mod tests {
         let clean = picture(64, 64);
         for name in ["grey", "grey-blur", "colourise"] {
             let poser = by_name(name).unwrap().poser(&Options::default()).unwrap();
-            let puzzle = poser(&clean, &mut stream(3, 0, 0, Purpose::Pose));
-            let pairs = clean.pixels().chunks_exact(3).zip(puzzle.input.pixels().chunks_exact(3));
+            let puzzle = poser(clean.size(), &mut stream(3, 0, 0, Purpose::Pose));
+            let input = puzzle.plan.apply(clean.clone());
+            let pairs = clean.pixels().chunks_exact(3).zip(input.pixels().chunks_exact(3));
             for (before, after) in pairs {
                 assert!(before == after || after.iter().all(|v| *v == after[0]), "{name}");
             }
