@@ -1,8 +1,8 @@
 //! Mean and variance of a convolution's channels, added up while the sums are still in registers.
 //!
-//! Each job adds up differences from the first number that it writes to a channel, and their
-//! squares: near enough to the mean that little cancels, and a channel of equal numbers has a
-//! variance of exactly 0. Jobs are joined in `f64`, in order (Chan et al., "Updating Formulae and a
+//! Each job adds up differences from the mean of the first rows that it writes, and their squares:
+//! that is near enough to the mean of all that little cancels. Rows are summed by themselves before
+//! they are added. Jobs are joined in `f64`, in order (Chan et al., "Updating Formulae and a
 //! Pairwise Algorithm for Computing Sample Variances", 1979).
 
 use pulp::Simd;
@@ -13,9 +13,10 @@ use super::element::Element as _;
 pub(super) struct Part {
     /// Its first column.
     first: usize,
+    length: usize,
     /// Rows that are added.
     count: usize,
-    /// `[columns]` of what is subtracted, the sum, and the sum of squares.
+    /// What is subtracted, the sum, and the sum of squares, for each `LANES` columns.
     columns: Vec<[f32; LANES]>,
 }
 
@@ -26,7 +27,7 @@ impl Part {
     /// For `columns` columns from `first` on, of which `count` rows will be added.
     pub(super) fn new(first: usize, columns: usize, count: usize) -> Self {
         let blocks = columns.div_ceil(LANES);
-        Self { first, count, columns: vec![[0.0; LANES]; 3 * blocks] }
+        Self { first, length: columns, count, columns: vec![[0.0; LANES]; 3 * blocks] }
     }
 
     /// So many more rows will be added.
@@ -43,21 +44,26 @@ impl Part {
         fresh: bool,
         rows: impl Iterator<Item = S::f32s> + Clone,
     ) {
+        let zero = simd.splat_f32s(0.0);
         let lanes = column % LANES..column % LANES + S::F32_LANES;
         let [shift, sum, squares] = self.block(column / LANES);
         let (shift, sum, squares) =
             (&mut shift[lanes.clone()], &mut sum[lanes.clone()], &mut squares[lanes]);
-        if fresh && let Some(row) = rows.clone().next() {
-            f32::save(simd, shift, row);
+        if fresh {
+            let count = rows.clone().count().max(1);
+            let total = rows.clone().fold(zero, |total, row| simd.add_f32s(total, row));
+            f32::save(simd, shift, simd.mul_f32s(total, simd.splat_f32s(1.0 / count as f32)));
         }
         let from = f32::load(simd, shift);
-        let (mut total, mut total_squares) = (f32::load(simd, sum), f32::load(simd, squares));
+        let (mut total, mut total_squares) = (zero, zero);
         for row in rows {
             let away = simd.sub_f32s(row, from);
             total = simd.add_f32s(total, away);
             total_squares = simd.mul_add_e_f32s(away, away, total_squares);
         }
+        total = simd.add_f32s(f32::load(simd, sum), total);
         f32::save(simd, sum, total);
+        total_squares = simd.add_f32s(f32::load(simd, squares), total_squares);
         f32::save(simd, squares, total_squares);
     }
 
@@ -82,8 +88,7 @@ pub(super) fn join(parts: &[Part], channels: usize) -> (Vec<f64>, Vec<f64>) {
     let mut counts = vec![0.0; channels];
     for part in parts {
         let count = part.count as f64;
-        let columns = (LANES * part.columns.len() / 3).min(channels - part.first);
-        for i in 0..columns {
+        for i in 0..part.length {
             let c = part.first + i;
             let (part_mean, part_squares) = part.moments(i);
             let (away, joint) = (part_mean - mean[c], counts[c] + count);
@@ -109,7 +114,7 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
             for (i, row) in self.1.iter().enumerate() {
-                for column in (0..32).step_by(S::F32_LANES) {
+                for column in (0..self.0.length.next_multiple_of(16)).step_by(S::F32_LANES) {
                     let vector = f32::load(simd, &row[column..]);
                     self.0.add(simd, column, i == 0, std::iter::once(vector));
                 }
@@ -132,9 +137,14 @@ mod tests {
                 isa.run(Add(&mut part, rows));
                 parts.push(part);
             }
-            let (mean, variance) = join(&parts, 30);
-            assert_eq!((mean.len(), mean[0], variance[0]), (30, 7.25, 0.0));
-            for c in 0..30 {
+            // Eight channels more, of a part that ends within a vector's width.
+            let mut part = Part::new(32, 8, 2);
+            isa.run(Add(&mut part, &[[1.0; 32], [3.0; 32]]));
+            parts.push(part);
+            let (mean, variance) = join(&parts, 40);
+            assert_eq!((mean[0], variance[0]), (7.25, 0.0));
+            assert_eq!((&mean[32..], &variance[32..]), (&[2.0; 8][..], &[1.0; 8][..]));
+            for c in 0..32 {
                 let values = || rows.iter().map(|row| f64::from(row[c]));
                 let m = values().sum::<f64>() / 300.0;
                 let v = values().map(|x| (x - m).powi(2)).sum::<f64>() / 300.0;
