@@ -59,11 +59,11 @@ impl MixupParams {
     ///
     /// # Panics
     /// If the batch has another number of samples than was decided for, or a partner is none of them.
-    pub fn apply(&self, batch: &mut [Vec<f32>]) {
+    pub fn apply(&self, batch: &mut [impl AsRef<[f32]> + AsMut<[f32]>]) {
         assert_eq!(batch.len(), self.partner.len(), "a batch of the size that was decided for");
-        let before = batch.to_vec();
+        let before: Vec<Vec<f32>> = batch.iter().map(|sample| sample.as_ref().to_vec()).collect();
         for (sample, &partner) in batch.iter_mut().zip(&self.partner) {
-            for (value, other) in sample.iter_mut().zip(&before[partner]) {
+            for (value, other) in sample.as_mut().iter_mut().zip(&before[partner]) {
                 *value = self.lambda * *value + (1.0 - self.lambda) * other;
             }
         }
