@@ -17,7 +17,7 @@ pub mod loader;
 pub use dataset::Dataset;
 pub use decode::{DecodeError, Decoder, MAX_BYTES, MAX_PIXELS, Picture, decode, jpeg_decoder};
 pub use error::Error;
-pub use loader::{Batch, Batches, Damaged, Loader};
+pub use loader::{Batch, Batches, Buffers, Damaged, Loader, Rows};
 pub use pictures::{Labelled, Pictures};
 pub use pixels::Pixels;
 pub use summary::{ClassCount, Summary};

@@ -1,16 +1,21 @@
 //! Batches in a given order, read ahead by several threads; the same ones for any number of them.
 
+mod buffers;
 mod queue;
+mod rows;
 
 use std::{
     any::Any,
+    ops::Range,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use crate::{Decoder, Error, Picture, Pictures};
+pub use buffers::Buffers;
 use queue::Queue;
+pub use rows::Rows;
 
 /// How to make batches.
 ///
@@ -32,7 +37,8 @@ use queue::Queue;
 /// At any time there are at most [`Loader::ready`] results of `prepare`, besides those of the batch
 /// that was handed out; and for each thread one picture under way, its file, and its decoder's
 /// memory: no more than `MAX_BYTES + 3 * MAX_PIXELS` bytes and 1 GiB, and for photographs of 500 x
-/// 375 pixels about 1 MB. For 128 x 128 pixels of `f32`, two batches of 64 are 25 MB.
+/// 375 pixels about 1 MB. For 128 x 128 pixels of `f32`, two batches of 64 are 25 MB. What
+/// [`Loader::rows`] writes lies in as many batches' memory, whether it is written already or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loader {
     /// Pictures in a batch; 0 counts as 1.
@@ -100,18 +106,39 @@ impl Loader {
     pub fn batches<T: Send + 'static>(
         &self,
         pictures: &Pictures,
-        mut order: Vec<usize>,
+        order: Vec<usize>,
         prepare: impl Fn(usize, Picture) -> T + Send + Sync + 'static,
     ) -> Batches<T> {
-        let batch_size = self.batch_size.max(1);
+        let order = self.kept(order);
+        let queue = self.queue(order.len());
+        self.start(queue, pictures, order, move |_, id, picture| prepare(id, picture))
+    }
+
+    /// The part of an order that is read.
+    fn kept(&self, mut order: Vec<usize>) -> Vec<usize> {
         if self.drop_last {
+            let batch_size = self.batch_size.max(1);
             order.truncate(order.len() / batch_size * batch_size);
         }
+        order
+    }
+
+    fn queue<R>(&self, len: usize) -> Queue<R> {
+        Queue::new(len, self.batch_size, self.prefetch)
+    }
+
+    /// Starts the threads; `prepare` gets a picture's place in the order, too.
+    fn start<T: Send + 'static>(
+        &self,
+        queue: Queue<Outcome<T>>,
+        pictures: &Pictures,
+        order: Vec<usize>,
+        prepare: impl Fn(usize, usize, Picture) -> T + Send + Sync + 'static,
+    ) -> Batches<T> {
         let threads = match self.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let queue = Queue::new(order.len(), batch_size, self.prefetch);
         let threads = threads.min(queue.window()).min(order.len());
         let shared = Arc::new(Shared {
             pictures: pictures.clone(),
@@ -129,6 +156,8 @@ impl Loader {
         Batches { shared, workers, strict: self.strict }
     }
 }
+
+type BatchResult<T> = Result<Batch<T>, Error>;
 
 /// The batches of one [`Loader::batches`]; dropping it stops and joins its threads.
 pub struct Batches<T> {
@@ -148,13 +177,23 @@ impl<T> Batches<T> {
 }
 
 impl<T> Iterator for Batches<T> {
-    type Item = Result<Batch<T>, Error>;
+    type Item = BatchResult<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let (places, batch) = self.take_next()?;
+        self.advance(&places);
+        Some(batch)
+    }
+}
+
+impl<T> Batches<T> {
+    /// The next batch and its places in the order, whose room stays closed until
+    /// [`Batches::advance`].
+    fn take_next(&mut self) -> Option<(Range<usize>, BatchResult<T>)> {
         let (places, outcomes) = self.shared.queue.take_chunk()?;
         let (ids, items) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
         let mut batch = Batch { ids, items, damaged: Vec::new() };
-        for (place, outcome) in places.zip(outcomes) {
+        for (place, outcome) in places.clone().zip(outcomes) {
             let id = self.shared.order[place];
             match outcome {
                 Outcome::Item(item) => {
@@ -165,7 +204,7 @@ impl<T> Iterator for Batches<T> {
                     Some(damaged) if !self.strict => batch.damaged.push(damaged),
                     _ => {
                         self.stop();
-                        return Some(Err(error));
+                        return Some((places, Err(error)));
                     }
                 },
                 Outcome::Panicked(payload) => {
@@ -174,7 +213,17 @@ impl<T> Iterator for Batches<T> {
                 }
             }
         }
-        Some(Ok(batch))
+        Some((places, Ok(batch)))
+    }
+
+    /// Opens the room that a batch took.
+    fn advance(&self, places: &Range<usize>) {
+        self.shared.queue.advance(places);
+    }
+
+    /// The places that get room by this.
+    fn room_after(&self, places: &Range<usize>) -> Option<Range<usize>> {
+        self.shared.queue.room_after(places)
     }
 }
 
@@ -213,13 +262,13 @@ enum Outcome<T> {
 
 impl<T> Shared<T> {
     /// The life of one thread.
-    fn work(&self, prepare: &impl Fn(usize, Picture) -> T) {
+    fn work(&self, prepare: &impl Fn(usize, usize, Picture) -> T) {
         let mut decoder = Decoder::reducing_to(self.shortest_side);
         while let Some(place) = self.queue.take_place() {
             let id = self.order[place];
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
                 match self.pictures.read_with(id, &mut decoder) {
-                    Ok(picture) => Outcome::Item(prepare(id, picture)),
+                    Ok(picture) => Outcome::Item(prepare(place, id, picture)),
                     Err(error) => Outcome::Failed(error),
                 }
             }))

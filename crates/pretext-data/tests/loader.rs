@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use pretext_data::{Batch, Dataset, Error, Loader, Pictures};
+use pretext_data::{Batch, Buffers, Dataset, Error, Loader, Pictures};
 use support::folder;
 use tempfile::TempDir;
 
@@ -215,6 +215,106 @@ fn a_panic_of_prepare_reaches_the_caller_at_its_batch() {
         assert!(batches.next().is_none());
     }
     panic::set_hook(quiet);
+}
+
+/// Rows of two numbers and of three, which tell the picture; the items do, too.
+fn rows(
+    loader: &Loader,
+    buffers: &Buffers<u16, 2>,
+    pictures: &Pictures,
+    order: Vec<usize>,
+) -> Vec<(Batch<usize>, [Vec<u16>; 2])> {
+    let write = |id, picture, [two, three]: [&mut [u16]; 2]| {
+        let (id, value) = slowly(id, picture);
+        two.copy_from_slice(&[id as u16, value.into()]);
+        three.fill(id as u16 + 1000);
+        id
+    };
+    let mut all = Vec::new();
+    for batch in loader.rows(buffers, pictures, order, write) {
+        let (batch, values) = batch.unwrap();
+        all.push((batch, values.clone()));
+        // Not every batch's memory comes back.
+        if all.len() % 3 > 0 {
+            buffers.give_back(values);
+        }
+    }
+    all
+}
+
+#[test]
+fn rows_are_those_of_the_items_whatever_the_memory_held_before() {
+    let (_root, pictures) = pictures(&[3, 4, 24, 49]);
+    let order: Vec<_> = (0..50).map(|i| i * 17 % 50).chain([5, 3, 5]).collect();
+    let items = all(&loader(1), &pictures, order.clone(), |id, _| id);
+    let buffers = Buffers::new([2, 3]);
+    for threads in [1, 2, 3, 8, 100] {
+        for prefetch in [1, 2, 5] {
+            let loader = Loader { prefetch, ..loader(threads) };
+            let batches = rows(&loader, &buffers, &pictures, order.clone());
+            assert!(batches.iter().map(|(batch, _)| batch).eq(&items), "{threads} {prefetch}");
+            for (batch, [two, three]) in batches {
+                let told = batch.items.iter().map(|&id| id as u16);
+                assert!(two.into_iter().eq(told.clone().flat_map(|id| [id, id])));
+                assert!(three.into_iter().eq(told.flat_map(|id| [id + 1000; 3])));
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_chunk_without_a_sound_picture_are_none() {
+    let (_root, pictures) = pictures(&[0, 1]);
+    let loader = Loader { batch_size: 2, ..loader(2) };
+    let batches = rows(&loader, &Buffers::new([2, 3]), &pictures, vec![0, 1, 2]);
+    assert_eq!(batches[0].0.damaged.len(), 2);
+    assert_eq!(batches[0].1, [[0; 0], [0; 0]]);
+    assert_eq!(batches[1].1, [vec![2, 2], vec![1002; 3]]);
+    assert!(rows(&loader, &Buffers::new([2, 3]), &pictures, vec![]).is_empty());
+}
+
+#[test]
+fn strict_and_panics_end_rows_as_they_end_items() {
+    let (_root, pictures) = pictures(&[9]);
+    let buffers = Buffers::<u8, 1>::new([1]);
+    let strict = Loader { strict: true, ..loader(3) };
+    let mut batches = strict.rows(&buffers, &pictures, (0..50).collect(), |_, _, _| ());
+    assert!(batches.next().unwrap().is_ok());
+    let error = batches.next().unwrap().unwrap_err().to_string();
+    assert!(error.contains("a/09.png: damaged picture: the file is empty"), "{error}");
+    assert!(batches.next().is_none());
+
+    let quiet = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let mut batches = loader(3).rows(&buffers, &pictures, (0..50).collect(), |id, _, _| {
+        assert!(id != 20, "picture 20");
+    });
+    assert!(batches.next().unwrap().is_ok());
+    assert!(batches.next().unwrap().is_ok());
+    let payload = panic::catch_unwind(AssertUnwindSafe(|| batches.next())).unwrap_err();
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"picture 20"));
+    assert!(batches.next().is_none());
+    panic::set_hook(quiet);
+}
+
+#[test]
+fn rows_may_be_dropped_in_mid_epoch() {
+    let (_root, pictures) = pictures(&[]);
+    let buffers = Buffers::<u8, 1>::new([1]);
+    for taken in 0..3 {
+        let alive = Arc::new(());
+        let inside = Arc::clone(&alive);
+        let mut batches =
+            loader(3).rows(&buffers, &pictures, (0..50).collect(), move |id, picture, _| {
+                let _inside = &inside;
+                slowly(id, picture)
+            });
+        for _ in 0..taken {
+            batches.next().unwrap().unwrap();
+        }
+        drop(batches);
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! whole chunks. A thread that finds the ring full sleeps until its own place has room.
 
 use std::{
+    ops::Range,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -108,14 +109,15 @@ impl<R> Queue<R> {
         }
     }
 
-    /// The results of the next chunk, once all of them are there; `None` after the last one.
-    pub(super) fn take_chunk(&self) -> Option<(std::ops::Range<usize>, Vec<R>)> {
+    /// The results of the next chunk, once all of them are there; `None` after the last one. Its room
+    /// stays closed until [`Queue::advance`].
+    pub(super) fn take_chunk(&self) -> Option<(Range<usize>, Vec<R>)> {
         let start = self.given.load(Ordering::Relaxed);
         if start >= self.len || self.stop.load(Ordering::Relaxed) {
             return None;
         }
         let chunk = start / self.chunk;
-        let places = start..start + self.chunk_len(chunk);
+        let places = self.places(chunk);
         let missing = &self.missing[chunk % self.missing.len()];
         let mut ending = lock(&self.ending);
         while missing.load(Ordering::Acquire) > 0 {
@@ -125,9 +127,29 @@ impl<R> Queue<R> {
         let results = places.clone().filter_map(|i| lock(&self.slots[i % self.window()]).take());
         let results = results.collect();
         missing.store(self.chunk_len(chunk + self.missing.len()), Ordering::Relaxed);
+        Some((places, results))
+    }
+
+    /// Opens the room that a chunk took, which [`Queue::take_chunk`] gave.
+    pub(super) fn advance(&self, places: &Range<usize>) {
         self.given.store(places.end, Ordering::Release);
         self.wake(|place| place < places.end + self.window());
-        Some((places, results))
+    }
+
+    /// The chunks that have room at the beginning.
+    pub(super) fn chunks_ahead(&self) -> impl Iterator<Item = Range<usize>> {
+        (0..self.missing.len()).map(|chunk| self.places(chunk)).filter(|places| !places.is_empty())
+    }
+
+    /// The chunk that has room as soon as another one has been given.
+    pub(super) fn room_after(&self, places: &Range<usize>) -> Option<Range<usize>> {
+        let chunk = self.places(places.start / self.chunk + self.missing.len());
+        (!chunk.is_empty()).then_some(chunk)
+    }
+
+    fn places(&self, chunk: usize) -> Range<usize> {
+        let start = chunk * self.chunk;
+        start..start + self.chunk_len(chunk)
     }
 
     /// Wakes every thread and gives out nothing more.
@@ -148,13 +170,22 @@ impl<R> Queue<R> {
 }
 
 /// No foreign code runs under a lock, so that a poisoned one is still in order.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The next chunk, whose room is open again.
+    fn next<R>(queue: &Queue<R>) -> Option<(Range<usize>, Vec<R>)> {
+        let chunk = queue.take_chunk();
+        if let Some((places, _)) = &chunk {
+            queue.advance(places);
+        }
+        chunk
+    }
 
     #[test]
     fn one_thread_alone_fills_and_empties_the_ring() {
@@ -166,7 +197,7 @@ mod tests {
                 queue.put(place, place * 10);
             }
             let results = expected.clone().map(|place| place * 10).collect();
-            assert_eq!(queue.take_chunk(), Some((expected, results)));
+            assert_eq!(next(&queue), Some((expected, results)));
         }
         assert_eq!((queue.take_place(), queue.take_chunk()), (None, None));
     }
@@ -176,6 +207,16 @@ mod tests {
         assert_eq!(Queue::<()>::new(0, 0, 0).take_chunk(), None);
         assert_eq!(Queue::<()>::new(5, usize::MAX, usize::MAX).window(), 5);
         assert_eq!(Queue::<()>::new(5, 2, usize::MAX).window(), 6);
+    }
+
+    #[test]
+    fn chunks_have_their_room_one_ring_after_another() {
+        let queue = Queue::<()>::new(7, 2, 2);
+        assert_eq!(queue.chunks_ahead().collect::<Vec<_>>(), [0..2, 2..4]);
+        assert_eq!(queue.room_after(&(0..2)), Some(4..6));
+        assert_eq!(queue.room_after(&(2..4)), Some(6..7));
+        assert_eq!(queue.room_after(&(4..6)), None);
+        assert_eq!(Queue::<()>::new(0, 2, 2).chunks_ahead().count(), 0);
     }
 
     #[test]
@@ -190,8 +231,8 @@ mod tests {
                 }
                 places
             });
-            assert_eq!(queue.take_chunk(), Some((0..1, vec![0])));
-            assert_eq!(queue.take_chunk(), Some((1..2, vec![1])));
+            assert_eq!(next(&queue), Some((0..1, vec![0])));
+            assert_eq!(next(&queue), Some((1..2, vec![1])));
             queue.stop();
             let places = worker.join().unwrap();
             assert!(places.starts_with(&[0, 1]), "{places:?}");
