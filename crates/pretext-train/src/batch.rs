@@ -32,25 +32,28 @@ pub(crate) fn on_canvas<R>(image: ImageRef<'_>, f: impl FnOnce(&mut Canvas<'_>) 
     WORKSPACE.with_borrow_mut(|workspace| f(&mut workspace.open(image)))
 }
 
-/// What a plan makes of an image, as a network sees it: normalised `[3, H, W]`.
-pub(crate) fn view(image: ImageRef<'_>, plan: &Plan, normalise: &Normalise) -> Vec<f32> {
+/// Numbers in one picture as a network sees it: `[3, size, size]`.
+pub(crate) fn numbers(size: u32) -> usize {
+    3 * size as usize * size as usize
+}
+
+/// Writes what a plan makes of an image, as a network sees it: normalised `[3, H, W]`.
+pub(crate) fn view(image: ImageRef<'_>, plan: &Plan, normalise: &Normalise, out: &mut [f32]) {
     on_canvas(image, |canvas| {
         canvas.apply(plan);
-        numbers(canvas, normalise)
-    })
+        write(canvas, normalise, out);
+    });
 }
 
-/// What is on a canvas, as a network sees it: normalised `[3, H, W]`.
-pub(crate) fn numbers(canvas: &mut Canvas<'_>, normalise: &Normalise) -> Vec<f32> {
-    let mut out = vec![0.0; 3 * canvas.size().area() as usize];
-    canvas.write(normalise, Layout::Chw, &mut out).expect("room for three numbers a pixel");
-    out
+/// Writes what is on a canvas, as a network sees it: normalised `[3, H, W]`.
+pub(crate) fn write(canvas: &mut Canvas<'_>, normalise: &Normalise, out: &mut [f32]) {
+    canvas.write(normalise, Layout::Chw, out).expect("room for three numbers a pixel");
 }
 
-/// Views of one size as `[N, 3, size, size]`.
-pub(crate) fn stack(views: &[&[f32]], size: u32) -> TensorResult<Tensor> {
-    let side = size as usize;
-    Tensor::from_vec(views.concat(), (views.len(), 3, side, side), &Device::Cpu)
+/// Views of one size, one after the other, as `[N, 3, size, size]`.
+pub(crate) fn tensor(views: Vec<f32>, size: u32) -> TensorResult<Tensor> {
+    let (count, side) = (views.len() / numbers(size).max(1), size as usize);
+    Tensor::from_vec(views, (count, 3, side, side), &Device::Cpu)
 }
 
 /// Labels as `[N]`.

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use pretext_augment::{EvalCrop, Normalise, Transform as _};
-use pretext_data::{Batch, Dataset, Picture, Pictures};
+use pretext_data::{Buffers, Dataset, Picture, Pictures};
 use pretext_models::frozen::FrozenEncoder;
 use pretext_models::{Classifier, Mode, weights};
 
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::lent::lend;
 use crate::recipe::{Common, FinetuneRecipe, PretrainRecipe};
 use crate::saved::{self, FileKind, WeightFile};
 use crate::{batch, run};
@@ -63,11 +64,11 @@ impl FeatureEncoder {
         }
     }
 
-    /// `[N, 3, size, size]` to `[N, D]`.
+    /// `[N, 3, size, size]` to `[N, D]`, which no graph hangs on.
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         match &self.kind {
             Kind::Ours(classifier) => Ok(classifier.embed(input, Mode::Evaluate)?.detach()),
-            Kind::Frozen(encoder) => Ok(encoder.embed(input)?),
+            Kind::Frozen(encoder) => Ok(encoder.embed(input)?.detach()),
         }
     }
 }
@@ -88,20 +89,20 @@ pub(crate) fn features(
 ) -> Result<Features> {
     let (size, normalise) = (encoder.size, encoder.normalise);
     let crop = EvalCrop::fastai(size);
-    let view = move |_: usize, picture: Picture| {
+    let view = move |_: usize, picture: Picture, [view]: [&mut [f32]; 1]| {
         let mut none = crate::streams::stream(0, 0, 0, crate::streams::Purpose::Augment);
         let plan = crop.sample(batch::size(&picture), &mut none);
-        batch::view(batch::borrowed(&picture), &plan, &normalise)
+        batch::view(batch::borrowed(&picture), &plan, &normalise, view);
     };
     let loader = run::evaluation_loader(BATCH, size, control);
     let (mut all_ids, mut parts) = (Vec::new(), Vec::new());
-    for batch in loader.batches(pictures, (0..pictures.len()).collect(), view) {
-        let Batch { ids, items, damaged } = batch?;
-        control.damaged(&damaged);
-        if !items.is_empty() {
-            let views: Vec<_> = items.iter().map(Vec::as_slice).collect();
-            parts.push(encoder.forward(&batch::stack(&views, size)?)?);
-            all_ids.extend(ids);
+    let buffers = Buffers::new([batch::numbers(size)]);
+    for batch in loader.rows(&buffers, pictures, (0..pictures.len()).collect(), view) {
+        let (batch, views) = batch?;
+        control.damaged(&batch.damaged);
+        if !batch.ids.is_empty() {
+            parts.push(lend(views, size, &buffers, |[input]| encoder.forward(input))?);
+            all_ids.extend(batch.ids);
         }
     }
     if parts.is_empty() {

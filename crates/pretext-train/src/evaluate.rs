@@ -4,12 +4,13 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use pretext_augment::{EvalCrop, Transform as _};
-use pretext_data::{Batch, Dataset, Picture};
+use pretext_data::{Buffers, Dataset, Picture};
 use pretext_models::{Classifier, Mode};
 
 use crate::batch::{self, NORMALISE};
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::lent::lend;
 use crate::record::{ClassScore, Score};
 use crate::saved::{FileKind, WeightFile};
 use crate::{embed, probe, run};
@@ -102,33 +103,37 @@ fn score_known(
 ) -> Result<Option<Score>> {
     let val = data.val();
     let crop = EvalCrop::fastai(size);
-    let view = move |_: usize, picture: Picture| centre_view(&crop, &picture);
+    let view = move |_: usize, picture: Picture, [view]: [&mut [f32]; 1]| {
+        centre_view(&crop, &picture, view);
+    };
     let loader = run::evaluation_loader(batch_size, size, control);
     let mut tally = Tally::new(data.classes().len());
-    for batch in loader.batches(val.pictures(), (0..val.len()).collect(), view) {
-        let Batch { ids, items, damaged } = batch?;
-        control.damaged(&damaged);
-        if items.is_empty() {
+    let buffers = Buffers::new([batch::numbers(size)]);
+    for batch in loader.rows(&buffers, val.pictures(), (0..val.len()).collect(), view) {
+        let (batch, views) = batch?;
+        control.damaged(&batch.damaged);
+        if batch.ids.is_empty() {
             continue;
         }
-        let input = batch::stack(&items.iter().map(Vec::as_slice).collect::<Vec<_>>(), size)?;
-        let logits = classifier.forward(&input, Mode::Evaluate)?;
-        let labels: Vec<u32> = ids.iter().map(|&id| val.label(id)).collect();
+        let labels: Vec<u32> = batch.ids.iter().map(|&id| val.label(id)).collect();
         let places: Vec<Option<u32>> = labels.iter().map(|&label| place_of(label)).collect();
-        let answers = logits.argmax(1)?.to_vec1::<u32>()?;
-        tally.answers(&labels, &places, &answers);
-        tally.losses(&logits, &places)?;
+        lend(views, size, &buffers, |[input]| {
+            let logits = classifier.forward(input, Mode::Evaluate)?;
+            let answers = logits.argmax(1)?.to_vec1::<u32>()?;
+            tally.answers(&labels, &places, &answers);
+            tally.losses(&logits, &places)
+        })?;
     }
     let score = tally.score(data.classes());
     Ok(score.map(|score| Score { size: Some(size), views: Some(VIEWS), ..score }))
 }
 
-/// One centre crop, as fastai validates.
-pub(crate) fn centre_view(crop: &EvalCrop, picture: &Picture) -> Vec<f32> {
+/// Writes one centre crop, as fastai validates: normalised `[3, H, W]`.
+pub(crate) fn centre_view(crop: &EvalCrop, picture: &Picture, out: &mut [f32]) {
     // The centre crop draws nothing; the trait wants a stream all the same.
     let mut none = crate::streams::stream(0, 0, 0, crate::streams::Purpose::Augment);
     let plan = crop.sample(batch::size(picture), &mut none);
-    batch::view(batch::borrowed(picture), &plan, &NORMALISE)
+    batch::view(batch::borrowed(picture), &plan, &NORMALISE, out);
 }
 
 /// Right and wrong answers, by class.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Tensor;
-use pretext_augment::{Mixup, Transform as _};
-use pretext_data::{Dataset, Picture};
+use pretext_augment::{Mixup, MixupParams, Transform as _};
+use pretext_data::{Buffers, Dataset, Picture};
 use pretext_models::{Classifier, Mode, Parameters};
 
 use crate::batch::{self, NORMALISE};
@@ -13,6 +13,7 @@ use crate::checkpoint::{self, Before, Identity};
 use crate::control::{Control, Event, Outcome};
 use crate::error::{AtPath as _, Error, Result};
 use crate::evaluate;
+use crate::lent::lend;
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
 use crate::recipe::{FinetuneRecipe, Layers};
@@ -106,15 +107,17 @@ fn train(
     control.begin(&line, common.epochs, steps, pictures.len(), &parameters, &progress);
     let mut saved_at = Instant::now();
     let mut score = None;
+    let buffers = Buffers::new([batch::numbers(common.size)]);
 
     for epoch in progress.epoch()..common.epochs {
         let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
         let rest = run::rest(order, progress.step, common.batch_size);
-        let mut batches = loader.batches(pictures, rest, viewer(recipe, u64::from(epoch)));
+        let viewer = viewer(recipe, u64::from(epoch));
+        let mut batches = loader.rows(&buffers, pictures, rest, viewer);
         while progress.step < steps {
             let waiting = Instant::now();
             let Some(batch) = batches.next() else { break };
-            let batch = batch?;
+            let (batch, [mut views]) = batch?;
             let (waited, working) = (waiting.elapsed(), Instant::now());
             control.damaged(&batch.damaged);
 
@@ -122,18 +125,20 @@ fn train(
             let rate = common.learning_rate * common.schedule.factor(share_done);
             let rates: Vec<f64> =
                 (0..groups).map(|group| rate * share(group).unwrap_or(0.0)).collect();
-            let loss = if batch.items.len() < 2 {
-                None // A lone picture has no batch statistics to normalise by.
-            } else {
-                let labels: Vec<u32> = batch.ids.iter().map(|&i| data.train().label(i)).collect();
-                let step = u64::from(epoch) * steps as u64 + progress.step as u64;
-                let loss = loss(recipe, &classifier, batch.items, labels, step)?;
+            let labels: Vec<u32> = batch.ids.iter().map(|&i| data.train().label(i)).collect();
+            let step = u64::from(epoch) * steps as u64 + progress.step as u64;
+            let mixed = mix(recipe, &mut views, labels.len(), step);
+            let loss = lend([views], common.size, &buffers, |[input]| {
+                if labels.len() < 2 {
+                    return Ok(None); // A lone picture has no batch statistics to normalise by.
+                }
+                let loss = loss(recipe, &classifier, input, labels, mixed)?;
                 let value = loss.to_scalar::<f32>()?;
                 if value.is_finite() {
                     optimiser.step(&pretext_ops::backward(&loss)?, &rates, common.clip)?;
                 }
-                Some(value)
-            };
+                Ok::<_, Error>(Some(value))
+            })?;
             let took = (waited, working.elapsed());
             progress.note(loss, batch.ids.len(), batch.damaged.len(), rate, took)?;
             (control.report)(progress.event());
@@ -239,33 +244,36 @@ fn recipe_with_init(
 fn viewer(
     recipe: &FinetuneRecipe,
     epoch: u64,
-) -> impl Fn(usize, Picture) -> Vec<f32> + Send + Sync + use<> {
+) -> impl Fn(usize, Picture, [&mut [f32]; 1]) + Send + Sync + use<> {
     let seed = recipe.common.seed;
     let crop = run::training_crop(&recipe.common);
-    move |id: usize, picture: Picture| {
+    move |id: usize, picture: Picture, [view]: [&mut [f32]; 1]| {
         let mut stream = stream(seed, epoch, id as u64, Purpose::Augment);
         let plan = crop.sample(batch::size(&picture), &mut stream);
-        batch::view(batch::borrowed(&picture), &plan, &NORMALISE)
+        batch::view(batch::borrowed(&picture), &plan, &NORMALISE, view);
     }
 }
 
-/// The mean loss of a batch; `step` counts all steps of the run.
+/// Mixes the `count` views of a batch, if the recipe says so; `step` counts all steps of the run.
+fn mix(recipe: &FinetuneRecipe, views: &mut [f32], count: usize, step: u64) -> Option<MixupParams> {
+    (recipe.mixup > 0.0 && count > 1).then(|| {
+        let mut stream = stream(recipe.common.seed, 0, step, Purpose::Mix);
+        let mix = Mixup { alpha: recipe.mixup }.sample(count, &mut stream);
+        let views = views.chunks_exact_mut(batch::numbers(recipe.common.size));
+        mix.apply(&mut views.collect::<Vec<_>>());
+        mix
+    })
+}
+
+/// The mean loss of a batch, `[N, 3, H, W]` and normalised, mixed or not.
 fn loss(
     recipe: &FinetuneRecipe,
     classifier: &Classifier,
-    mut views: Vec<Vec<f32>>,
+    input: &Tensor,
     labels: Vec<u32>,
-    step: u64,
+    mixed: Option<MixupParams>,
 ) -> Result<Tensor> {
-    let mixed = (recipe.mixup > 0.0).then(|| {
-        let mut stream = stream(recipe.common.seed, 0, step, Purpose::Mix);
-        let mix = Mixup { alpha: recipe.mixup }.sample(views.len(), &mut stream);
-        mix.apply(&mut views);
-        mix
-    });
-    let common = &recipe.common;
-    let input = batch::stack(&views.iter().map(Vec::as_slice).collect::<Vec<_>>(), common.size)?;
-    let input = common.precision.cast(&input)?;
+    let input = recipe.common.precision.cast(input)?;
     let logits = match recipe.train {
         Layers::Head => classifier.head(&classifier.embed(&input, Mode::Evaluate)?.detach())?,
         Layers::All | Layers::Discriminative => classifier.forward(&input, Mode::Train)?,

@@ -29,6 +29,8 @@ pub mod record;
 
 pub mod saved;
 
+pub mod lent;
+
 mod batch;
 mod checkpoint;
 mod error;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use pretext_augment::{Plan, Size};
-use pretext_data::Picture;
+use pretext_data::{Buffers, Picture};
 use pretext_models::{Builder, Classifier, Mode, Parameters, UNet, UNetOptions};
 
 use crate::batch::{self, NORMALISE};
@@ -14,26 +14,25 @@ use crate::recipe::PretrainRecipe;
 use crate::streams::{Purpose, stream};
 use crate::tasks::{self, Goal, Puzzle};
 
-/// A puzzle as the network sees it.
-pub(crate) struct Posed {
-    /// `[3, H, W]`, normalised.
-    input: Vec<f32>,
-    /// The clean picture in the same form.
-    clean: Vec<f32>,
-    class: u32,
-}
-
-impl Posed {
-    /// Crops a picture, and makes a puzzle of what is left.
-    pub(crate) fn new(picture: &Picture, crop: &Plan, pose: impl FnOnce(Size) -> Puzzle) -> Self {
-        batch::on_canvas(batch::borrowed(picture), |canvas| {
-            canvas.apply(crop);
-            let clean = batch::numbers(canvas, &NORMALISE);
-            let Puzzle { plan, class } = pose(canvas.size());
-            canvas.apply(&plan);
-            Self { input: batch::numbers(canvas, &NORMALISE), clean, class }
-        })
-    }
+/// Crops a picture, makes a puzzle of what is left, and writes both as the network sees them,
+/// normalised `[3, H, W]`: the puzzle to `input`, the clean picture to `clean` if that has room.
+/// Returns the puzzle's class.
+pub(crate) fn pose(
+    picture: &Picture,
+    crop: &Plan,
+    [input, clean]: [&mut [f32]; 2],
+    pose: impl FnOnce(Size) -> Puzzle,
+) -> u32 {
+    batch::on_canvas(batch::borrowed(picture), |canvas| {
+        canvas.apply(crop);
+        if !clean.is_empty() {
+            batch::write(canvas, &NORMALISE, clean);
+        }
+        let Puzzle { plan, class } = pose(canvas.size());
+        canvas.apply(&plan);
+        batch::write(canvas, &NORMALISE, input);
+        class
+    })
 }
 
 /// An encoder with what its pretext task needs on top.
@@ -90,19 +89,30 @@ impl PretextNetwork {
         }
     }
 
-    /// The mean loss of a batch.
-    pub(crate) fn loss(&self, batch: &[Posed], mode: Mode) -> Result<Tensor> {
-        let mut input = self.stack(batch.iter().map(|posed| &posed.input))?;
+    /// Memory for batches of [`pose`]: the puzzles, and, where there is something to restore, the
+    /// clean pictures.
+    pub(crate) fn buffers(&self) -> Buffers<f32, 2> {
+        let numbers = batch::numbers(self.size);
+        let restores = matches!(self.kind, Kind::Restore { .. });
+        Buffers::new([numbers, if restores { numbers } else { 0 }])
+    }
+
+    /// The mean loss of a batch of puzzles, `[N, 3, H, W]` and normalised, with the clean pictures
+    /// (none for a task that classifies) and the class of each.
+    pub(crate) fn loss(
+        &self,
+        [input, clean]: &[Tensor; 2],
+        classes: &[u32],
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let mut input = input.clone();
         if mode == Mode::Train {
             input = self.precision.cast(&input)?;
         }
         match &self.kind {
-            Kind::Restore { .. } => {
-                let clean = self.stack(batch.iter().map(|posed| &posed.clean))?;
-                Ok(pretext_ops::mse_loss(&self.restore(&input, mode)?, &clean)?)
-            }
+            Kind::Restore { .. } => Ok(pretext_ops::mse_loss(&self.restore(&input, mode)?, clean)?),
             Kind::Classify(classifier) => {
-                let classes = batch::labels(batch.iter().map(|posed| posed.class).collect())?;
+                let classes = batch::labels(classes.to_vec())?;
                 Ok(pretext_ops::cross_entropy(&classifier.forward(&input, mode)?, &classes, 0.0)?)
             }
         }
@@ -129,9 +139,5 @@ impl PretextNetwork {
                 Ok(Some(logits.argmax(1)?.to_vec1()?))
             }
         }
-    }
-
-    fn stack<'a>(&self, views: impl Iterator<Item = &'a Vec<f32>>) -> Result<Tensor> {
-        Ok(batch::stack(&views.map(Vec::as_slice).collect::<Vec<_>>(), self.size)?)
     }
 }

@@ -60,9 +60,9 @@ impl Predictor {
             path: image.to_owned(),
             problem: format!("is not a picture that can be read ({error})"),
         })?;
-        let view = evaluate::centre_view(&EvalCrop::fastai(size), &picture);
-        let logits =
-            classifier.forward(&batch::stack(&[view.as_slice()], size)?, Mode::Evaluate)?;
+        let mut view = vec![0.0; batch::numbers(size)];
+        evaluate::centre_view(&EvalCrop::fastai(size), &picture, &mut view);
+        let logits = classifier.forward(&batch::tensor(view, size)?, Mode::Evaluate)?;
         let probabilities =
             candle_nn::ops::softmax(&logits, D::Minus1)?.get(0)?.to_vec1::<f32>()?;
         let mut top: Vec<_> = classes.iter().cloned().zip(probabilities).collect();

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use candle_core::Device;
 use pretext_augment::{EvalCrop, Transform as _};
-use pretext_data::{Batch, Dataset, Picture, Pictures};
+use pretext_data::{Buffers, Dataset, Picture, Pictures};
 use pretext_models::Mode;
 
 use crate::checkpoint::{self, Before, Identity};
 use crate::control::{Control, Event, Outcome};
 use crate::error::{AtPath as _, Error, Result};
-use crate::network::{Posed, PretextNetwork};
+use crate::lent::lend;
+use crate::network::{self, PretextNetwork};
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
 use crate::recipe::PretrainRecipe;
@@ -77,30 +78,33 @@ fn train(
     let steps = run::steps(common.batch_size, pictures.len());
     control.begin(&line, common.epochs, steps, pictures.len(), parameters, &progress);
     let mut saved_at = Instant::now();
+    let buffers = network.buffers();
 
     for epoch in progress.epoch()..common.epochs {
         let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
         let rest = run::rest(order, progress.step, common.batch_size);
-        let mut batches = loader.batches(&pictures, rest, poser(recipe, u64::from(epoch))?);
+        let poser = poser(recipe, u64::from(epoch))?;
+        let mut batches = loader.rows(&buffers, &pictures, rest, poser);
         while progress.step < steps {
             let waiting = Instant::now();
             let Some(batch) = batches.next() else { break };
-            let batch = batch?;
+            let (batch, values) = batch?;
             let (waited, working) = (waiting.elapsed(), Instant::now());
             control.damaged(&batch.damaged);
 
             let rate =
                 common.learning_rate * common.schedule.factor(progress.share(common.epochs, steps));
-            let loss = if batch.items.len() < 2 {
-                None // A lone picture has no batch statistics to normalise by.
-            } else {
-                let loss = network.loss(&batch.items, Mode::Train)?;
+            let loss = lend(values, common.size, &buffers, |tensors| {
+                if batch.items.len() < 2 {
+                    return Ok(None); // A lone picture has no batch statistics to normalise by.
+                }
+                let loss = network.loss(tensors, &batch.items, Mode::Train)?;
                 let value = loss.to_scalar::<f32>()?;
                 if value.is_finite() {
                     optimiser.step(&pretext_ops::backward(&loss)?, &[rate], common.clip)?;
                 }
-                Some(value)
-            };
+                Ok::<_, Error>(Some(value))
+            })?;
             let took = (waited, working.elapsed());
             progress.note(loss, batch.items.len(), batch.damaged.len(), rate, took)?;
             (control.report)(progress.event());
@@ -120,7 +124,8 @@ fn train(
 
         let validating = Instant::now();
         let held_out = if recipe.include_val_pixels { None } else { Some(data.val().pictures()) };
-        let val_loss = held_out.map(|val| validate(recipe, &network, val, control)).transpose()?;
+        let val_loss =
+            held_out.map(|val| validate(recipe, &network, &buffers, val, control)).transpose()?;
         let ended = progress.end_epoch(val_loss.flatten(), None, validating.elapsed());
         (control.report)(Event::Epoch(ended));
         let now = progress.paused(&timer);
@@ -177,14 +182,14 @@ fn pictures(recipe: &PretrainRecipe, data: &Dataset) -> Result<(Pictures, Vec<St
 fn poser(
     recipe: &PretrainRecipe,
     epoch: u64,
-) -> Result<impl Fn(usize, Picture) -> Posed + Send + Sync + use<>> {
+) -> Result<impl Fn(usize, Picture, [&mut [f32]; 2]) -> u32 + Send + Sync + use<>> {
     let pose = tasks::by_name(&recipe.task)?.poser(&recipe.puzzle)?;
     let seed = recipe.common.seed;
     let crop = run::training_crop(&recipe.common);
-    Ok(move |id: usize, picture: Picture| {
+    Ok(move |id: usize, picture: Picture, rows: [&mut [f32]; 2]| {
         let stream = |purpose| stream(seed, epoch, id as u64, purpose);
         let crop = crop.sample(batch::size(&picture), &mut stream(Purpose::Augment));
-        Posed::new(&picture, &crop, |size| pose(size, &mut stream(Purpose::Pose)))
+        network::pose(&picture, &crop, rows, |size| pose(size, &mut stream(Purpose::Pose)))
     })
 }
 
@@ -192,24 +197,29 @@ fn poser(
 fn validate(
     recipe: &PretrainRecipe,
     network: &PretextNetwork,
+    buffers: &Buffers<f32, 2>,
     pictures: &Pictures,
     control: &mut Control<'_>,
 ) -> Result<Option<f64>> {
     let poser = tasks::by_name(&recipe.task)?.poser(&recipe.puzzle)?;
     let (seed, crop) = (recipe.common.seed, EvalCrop::fastai(recipe.common.size));
-    let pose = move |id: usize, picture: Picture| {
+    let pose = move |id: usize, picture: Picture, rows: [&mut [f32]; 2]| {
         let mut stream = stream(seed, 0, id as u64, Purpose::Validate);
         let crop = crop.sample(batch::size(&picture), &mut stream);
-        Posed::new(&picture, &crop, |size| poser(size, &mut stream))
+        network::pose(&picture, &crop, rows, |size| poser(size, &mut stream))
     };
     let loader = run::evaluation_loader(recipe.common.batch_size, recipe.common.size, control);
     let (mut sum, mut count) = (0.0, 0);
-    for batch in loader.batches(pictures, (0..pictures.len()).collect(), pose) {
-        let Batch { items, .. } = batch?;
-        if !items.is_empty() {
-            let loss = network.loss(&items, Mode::Evaluate)?.to_scalar::<f32>()?;
-            sum += f64::from(loss) * items.len() as f64;
-            count += items.len();
+    for batch in loader.rows(buffers, pictures, (0..pictures.len()).collect(), pose) {
+        let (batch, values) = batch?;
+        let classes = batch.items;
+        if !classes.is_empty() {
+            let loss = lend(values, recipe.common.size, buffers, |tensors| {
+                let loss = network.loss(tensors, &classes, Mode::Evaluate)?;
+                Ok::<_, Error>(loss.to_scalar::<f32>()?)
+            })?;
+            sum += f64::from(loss) * classes.len() as f64;
+            count += classes.len();
         }
     }
     Ok((count > 0).then(|| sum / count as f64))

@@ -112,8 +112,9 @@ fn rows(
             prediction: None,
         };
         if let Some(network) = network {
-            let view = batch::view(row.input.view(), &Plan::nothing(), &NORMALISE);
-            let input = batch::stack(&[view.as_slice()], recipe.common.size)?;
+            let mut view = vec![0.0; batch::numbers(recipe.common.size)];
+            batch::view(row.input.view(), &Plan::nothing(), &NORMALISE, &mut view);
+            let input = batch::tensor(view, recipe.common.size)?;
             match (&mut row.classes, network.classes(&input)?) {
                 (Some((_, answer)), Some(classes)) => *answer = classes.first().copied(),
                 _ => {

@@ -11,7 +11,8 @@ use pretext_augment::{
     Normalise, Probability, RandomGreyBlur, RandomResizedCrop, Rect, Size, Transform as _,
     Workspace,
 };
-use pretext_data::{Dataset, Loader, Picture, Pictures, cache};
+use pretext_data::{Buffers, Dataset, Loader, Picture, Pictures, cache};
+use pretext_train::lent::lend;
 use pretext_train::streams::{Purpose, stream};
 
 /// One pass over all pictures.
@@ -40,17 +41,19 @@ pub(crate) fn start(name: &str, folder: &Path, threads: usize) -> Result<Pass, B
 /// Files to batches `[N, 3, 128, 128]`: read, decode, crop, flip, normalise.
 fn loader(data: &Dataset, threads: usize) -> Result<Pass, Box<dyn Error>> {
     let loader = Loader { threads, strict: true, ..Loader::default() };
-    let (pictures, mut epoch) = (data.unsup().clone(), 0);
+    let (pictures, buffers, mut epoch) = (data.unsup().clone(), Buffers::new([VALUES]), 0);
     Ok(Box::new(move || {
         epoch += 1;
         let augment = crop_and_flip();
-        let prepare = move |id: usize, picture: Picture| {
-            let mut out = vec![0.0; VALUES];
-            write(&augment, borrowed(&picture), (epoch, id), &mut out);
-            out
+        let prepare = move |id: usize, picture: Picture, [out]: [&mut [f32]; 1]| {
+            write(&augment, borrowed(&picture), (epoch, id), out);
         };
-        for batch in loader.batches(&pictures, (0..pictures.len()).collect(), prepare) {
-            black_box(batch?.items.concat());
+        for batch in loader.rows(&buffers, &pictures, (0..pictures.len()).collect(), prepare) {
+            let (_, views) = batch?;
+            lend(views, SIDE, &buffers, |[input]| {
+                black_box(input);
+                Ok::<_, pretext_train::Error>(())
+            })?;
         }
         Ok(())
     }))
