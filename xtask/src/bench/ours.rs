@@ -5,13 +5,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Builds a bench target of `pretext-train`; where its executable is.
-pub(super) fn build(name: &str) -> Result<PathBuf> {
+/// Builds a bench target of `pretext-train` with some of its features; where its executable is.
+pub(super) fn build(name: &str, features: &[String]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(crate::root())
         .args(["bench", "--package", "pretext-train", "--bench", name, "--no-run"])
-        .args(["--message-format", "json"])
+        .args(["--message-format", "json", "--features", &features.join(",")])
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;

@@ -37,6 +37,8 @@ struct Work {
     title: &'static str,
     /// Whether several threads share it.
     shared: bool,
+    /// Whether it decodes files, so that a decoder behind a feature makes a difference.
+    decodes: bool,
     peers: &'static [Rival],
 }
 
@@ -57,6 +59,7 @@ const WORKS: &[Work] = &[
         name: "loader",
         title: "File to tensor: read, decode, RandomResizedCrop, flip, normalise",
         shared: true,
+        decodes: true,
         peers: &[
             Rival { name: "decode_image", title: "DataLoader, `decode_image`", workers: true },
             Rival { name: "pil", title: "DataLoader, PIL", workers: true },
@@ -66,6 +69,7 @@ const WORKS: &[Work] = &[
         name: "cached",
         title: "Decoded to tensor: RandomResizedCrop, flip, normalise",
         shared: true,
+        decodes: false,
         peers: &[
             rival("albumentations", "albumentations"),
             rival("torchvision", "torchvision v2, tensors"),
@@ -75,6 +79,7 @@ const WORKS: &[Work] = &[
         name: "simclr",
         title: "SimCLR: the same with jitter, grey and blur",
         shared: false,
+        decodes: false,
         peers: &[
             rival("albumentations", "albumentations"),
             rival("torchvision", "torchvision v2, tensors"),
@@ -84,6 +89,7 @@ const WORKS: &[Work] = &[
         name: "grey-blur",
         title: "RandomGreyBlur of 4 rectangles",
         shared: false,
+        decodes: false,
         peers: &[
             rival("opencv", "OpenCV, by hand"),
             rival("pil", "PIL, by hand"),
@@ -110,6 +116,10 @@ pub(crate) struct Args {
     /// Kinds of work: loader, cached, simclr, grey-blur [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     works: Vec<String>,
+    /// Features of pretext-train, such as turbojpeg: where files are decoded, ours is measured with
+    /// them, too
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    features: Vec<String>,
     /// A folder of JPEGs and nothing else [default: photographs of 160 px that this command makes]
     #[arg(long, value_name = "DIR")]
     corpus: Option<PathBuf>,
@@ -145,7 +155,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(Against::Python) => Some(Peer::find(&SCRIPT, args.python.as_deref())?),
         None => None,
     };
-    let ours = ours::build("data")?;
+    let featured = match &args.features[..] {
+        [] => None,
+        features => Some(Featured::build(features)?),
+    };
+    let ours = ours::build("data", &[])?;
     let corpus = match own {
         Some(corpus) => corpus,
         None => Corpus::make(&ours, args.pictures)?,
@@ -153,6 +167,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     let side = Side {
         ours: &ours,
+        featured: featured.as_ref(),
         peer: peer.as_ref(),
         corpus: &corpus,
         cores: Cores::of_this_machine(),
@@ -186,9 +201,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Ours with features.
+struct Featured {
+    executable: PathBuf,
+    title: String,
+}
+
+impl Featured {
+    fn build(features: &[String]) -> Result<Self> {
+        let executable = ours::build("data", features)?;
+        Ok(Self { executable, title: format!("`--features {}`", features.join(",")) })
+    }
+}
+
 /// Everything that is measured side by side.
 struct Side<'a> {
     ours: &'a Path,
+    featured: Option<&'a Featured>,
     peer: Option<&'a Peer>,
     corpus: &'a Corpus,
     cores: Cores,
@@ -201,10 +230,15 @@ impl Side<'_> {
     fn measure(&self, work: &Work) -> Result<Row> {
         let shared = work.shared && self.threads > 1;
         let mut threads = vec![1];
-        let mut steppers = vec![self.start(work, 1)?];
+        let mut steppers = vec![self.start(self.ours, work, 1)?];
         if shared {
             threads.push(self.threads);
-            steppers.push(self.start(work, self.threads)?);
+            steppers.push(self.start(self.ours, work, self.threads)?);
+        }
+        let featured = self.featured.filter(|_| work.decodes);
+        if let Some(featured) = featured {
+            threads.push(1);
+            steppers.push(self.start(&featured.executable, work, 1)?);
         }
         let mut titles = Vec::new();
         for rival in self.peer.map_or(&[][..], |_| work.peers) {
@@ -226,11 +260,13 @@ impl Side<'_> {
         });
         let ours = speeds.next().context("nothing was measured")?;
         let shared = if shared { speeds.next() } else { None };
-        Ok(Row { title: work.title, ours, shared, peers: titles.into_iter().zip(speeds).collect() })
+        let featured = featured.and_then(|ours| Some((ours.title.clone(), speeds.next()?)));
+        let peers = titles.into_iter().zip(speeds).collect();
+        Ok(Row { title: work.title, ours, shared, featured, peers })
     }
 
-    fn start(&self, work: &Work, threads: usize) -> Result<Stepper> {
-        let mut command = self.cores.command(threads, self.ours);
+    fn start(&self, ours: &Path, work: &Work, threads: usize) -> Result<Stepper> {
+        let mut command = self.cores.command(threads, ours);
         command.arg(work.name).arg(&self.corpus.folder).arg(threads.to_string());
         Stepper::start(&mut command)
     }

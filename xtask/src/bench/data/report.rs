@@ -20,14 +20,12 @@ pub(super) struct Row {
     /// Ours with one thread, and with all of them where they share the work.
     pub(super) ours: Speeds,
     pub(super) shared: Option<Speeds>,
+    /// Ours in another build, with one thread.
+    pub(super) featured: Option<(String, Speeds)>,
     pub(super) peers: Vec<(String, Speeds)>,
 }
 
 impl Row {
-    fn ratio(&self, peer: &Speeds) -> f64 {
-        median(&self.ours.per_thread()) / median(&peer.per_thread())
-    }
-
     fn speedup(&self) -> Option<f64> {
         Some(median(&self.shared.as_ref()?.all) / median(&self.ours.all))
     }
@@ -36,7 +34,10 @@ impl Row {
     pub(super) fn line(&self) -> String {
         let mut line = format!("  {:.0} pictures a second", median(&self.ours.all));
         for (title, peer) in &self.peers {
-            line += &format!("; {title}: {:.2}x", self.ratio(peer));
+            line += &format!("; {title}: {:.2}x", ratio(&self.ours, peer));
+        }
+        if let Some((title, ours)) = &self.featured {
+            line += &format!("; {title}: {:.0} pictures a second", median(&ours.all));
         }
         if let (Some(speedup), Some(shared)) = (self.speedup(), &self.shared) {
             line += &format!("; {} threads: {speedup:.2}x", shared.threads);
@@ -57,14 +58,19 @@ pub(super) fn section(rows: &[Row], setting: &str, passes: usize, machine: &Mach
          |---|---:|---|---:|---:|\n"
     );
     for row in rows {
-        let mut ours = format!("| {} | {}", row.title, thousands(&row.ours.per_thread()));
-        if row.peers.is_empty() {
-            text += &format!("{ours} | – | – | – |\n");
-        }
-        for (title, peer) in &row.peers {
-            let theirs = thousands(&peer.per_thread());
-            text += &format!("{ours} | {title} | {theirs} | {:.2} |\n", row.ratio(peer));
-            ours = "| |".into();
+        let mut builds = vec![(row.title.to_owned(), &row.ours)];
+        let featured = row.featured.as_ref();
+        builds.extend(featured.map(|(title, ours)| (format!("The same with {title}"), ours)));
+        for (title, ours) in builds {
+            let mut cells = format!("| {title} | {}", thousands(&ours.per_thread()));
+            if row.peers.is_empty() {
+                text += &format!("{cells} | – | – | – |\n");
+            }
+            for (title, peer) in &row.peers {
+                let (theirs, ratio) = (thousands(&peer.per_thread()), ratio(ours, peer));
+                text += &format!("{cells} | {title} | {theirs} | {ratio:.2} |\n");
+                cells = "| |".into();
+            }
         }
     }
     text += "\nEverything comes out as 128 x 128 px; crops are torchvision's (8 to 100% of the area), \
@@ -93,6 +99,10 @@ pub(super) fn section(rows: &[Row], setting: &str, passes: usize, machine: &Mach
     format!("{text}\n{machine}\n")
 }
 
+fn ratio(ours: &Speeds, peer: &Speeds) -> f64 {
+    median(&ours.per_thread()) / median(&peer.per_thread())
+}
+
 fn thousands(speeds: &[f64]) -> String {
     cell(speeds, 1e3, 2)
 }
@@ -108,6 +118,7 @@ mod tests {
             title: "work",
             ours: speeds(&[4000.0, 6000.0, 5000.0], 1),
             shared: Some(speeds(&[9500.0], 2)),
+            featured: Some(("more".into(), speeds(&[8000.0], 1))),
             peers: vec![
                 ("slow".into(), speeds(&[1000.0], 1)),
                 ("many".into(), speeds(&[2500.0, 7500.0], 2)),
@@ -115,21 +126,29 @@ mod tests {
         };
         assert_eq!(
             row.line(),
-            "  5000 pictures a second; slow: 5.00x; many: 2.00x; 2 threads: 1.90x"
+            "  5000 pictures a second; slow: 5.00x; many: 2.00x; more: 8000 pictures a second; \
+             2 threads: 1.90x"
         );
-        let alone =
-            Row { title: "other", ours: speeds(&[1e4], 1), shared: None, peers: Vec::new() };
+        let alone = Row {
+            title: "other",
+            ours: speeds(&[1e4], 1),
+            shared: None,
+            featured: None,
+            peers: Vec::new(),
+        };
         let text = section(&[row, alone], "here", 3, &Machine::named("A machine."));
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
         assert_eq!(
-            lines[1..4],
+            lines[1..6],
             [
                 "| work | 5.00 (4.00–6.00) | slow | 1.00 (1.00–1.00) | 5.00 |",
                 "| | | many | 2.50 (1.25–3.75) | 2.00 |",
+                "| The same with more | 8.00 (8.00–8.00) | slow | 1.00 (1.00–1.00) | 8.00 |",
+                "| | | many | 2.50 (1.25–3.75) | 3.20 |",
                 "| other | 10.00 (10.00–10.00) | – | – | – |"
             ]
         );
-        assert_eq!(lines[5], "| work | 5.00 (4.00–6.00) | 9.50 (9.50–9.50) | 1.90 |");
+        assert_eq!(lines[7], "| work | 5.00 (4.00–6.00) | 9.50 (9.50–9.50) | 1.90 |");
         assert!(text.ends_with("\n\nA machine.\n"), "{text}");
     }
 }

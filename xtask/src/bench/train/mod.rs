@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(Against::Pytorch) => Some(Peer::find(&SCRIPT, args.python.as_deref())?),
         None => None,
     };
-    let ours = ours::build("step")?;
+    let ours = ours::build("step", &[])?;
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.unwrap_or(all);
     let mut rows = Vec::new();
