@@ -48,10 +48,13 @@ impl Row {
 
 /// The section: tables, and below them how they were made.
 pub(super) fn section(rows: &[Row], setting: &str, passes: usize, machine: &Machine) -> String {
+    let featured = rows.iter().find_map(|row| row.featured.as_ref());
+    let features =
+        featured.map_or(String::new(), |(title, _)| format!(" {}", title.trim_matches('`')));
     let mut text = format!(
         "## Loading and augmentation\n\n\
          Thousands of pictures a second and thread, {setting}: medians of {passes} passes, all \
-         processes taking turns of a few passes (`cargo xtask bench data --against python`). The \
+         processes taking turns of a few passes (`cargo xtask bench data --against python{features}`). The \
          ratio is ours over the peer's, so that more than 1 is faster than the peer. In brackets: \
          slowest and fastest pass.\n\n\
          | work | ours | peer | peer's | ratio |\n\
