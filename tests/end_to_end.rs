@@ -415,3 +415,100 @@ fn help_names_every_task() {
         assert!(help.contains(task), "{task}");
     }
 }
+
+/// What a clock measured: the only parts in which a resumed run's record differs.
+fn without_times(mut record: Value) -> Value {
+    let fields = record.as_object_mut().unwrap();
+    fields.retain(|name, _| name != "started" && name != "seconds");
+    for epoch in fields["epochs"].as_array_mut().unwrap() {
+        let measured = ["seconds", "images_per_second", "data_wait"];
+        epoch.as_object_mut().unwrap().retain(|name, _| !measured.contains(&name.as_str()));
+    }
+    record
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_at_any_moment_a_run_ends_with_the_same_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let (unbroken, broken) = (folder.path().join("unbroken"), folder.path().join("broken"));
+    // A checkpoint after each step, so that each life gets a little further.
+    let more = ["--init", "random", "--epochs", "3", "--checkpoint-every", "0", "--resume"];
+    works(&finetune(&data, &unbroken, &more));
+    let args = finetune(&data, &broken, &more);
+    // Moments in a fixed, odd sequence: starting, loading, stepping, writing.
+    let mut lives = 0;
+    while !broken.join("record.json").exists() {
+        lives += 1;
+        assert!(lives < 100, "it never ends");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pretext"));
+        command.args(&args).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        thread::sleep(Duration::from_millis(20 + 61 * lives % 600));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(lives > 1, "it was never killed in the middle");
+    works(&args);
+    assert_eq!(without_times(record(&unbroken)), without_times(record(&broken)));
+    let weights = |out: &Path| fs::read(out.join("classifier.safetensors")).unwrap();
+    assert!(weights(&unbroken) == weights(&broken), "the weights differ");
+}
+
+#[cfg(unix)]
+#[test]
+fn two_processes_never_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let out = folder.path().join("out");
+    let args = finetune(&data, &out, &["--init", "random", "--epochs", "4", "--resume"]);
+    let start = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pretext"));
+        command.args(&args).args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let racers: Vec<_> = (0..3).map(|_| start(&[])).collect();
+    let waiting = start(&["--wait"]);
+    let mut codes = Vec::new();
+    for racer in racers {
+        let output = racer.wait_with_output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() == Some(75) {
+            assert!(errors.contains("works on it") && errors.contains("--wait"), "{errors}");
+            assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+        }
+        codes.push(output.status.code());
+    }
+    // The run belongs to one of them, or to the one that waits; that one always ends well.
+    assert!(codes.iter().all(|code| matches!(code, Some(0 | 75))), "{codes:?}");
+    assert!(codes.iter().filter(|code| **code == Some(0)).count() <= 1, "{codes:?}");
+    let output = waiting.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(record(&out)["epochs"].as_array().unwrap().len(), 4);
+}
+
+#[cfg(unix)]
+#[test]
+fn each_signal_stops_with_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    for signal in ["-TERM", "-USR1", "-INT"] {
+        let out = folder.path().join(signal);
+        let args = finetune(&data, &out, &["--init", "random", "--epochs", "200", "--resume"]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pretext"));
+        let mut child =
+            command.args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while !out.join("checkpoint.safetensors").exists() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
+        let lease = fs::read(out.join("lease.0.json")).unwrap();
+        let lease: Value = serde_json::from_slice(&lease).unwrap();
+        assert_eq!(lease["released"], true, "{signal}");
+        let progress = fs::read(out.join("progress.json")).unwrap();
+        let progress: Value = serde_json::from_slice(&progress).unwrap();
+        assert!(progress["share"].as_f64().unwrap() > 0.0, "{signal}");
+    }
+}

@@ -29,7 +29,9 @@ A first session, on the sample that comes with the source:
   pretext finetune --data data/sample --init random --encoder xresnet18 --size 64 --out runs/baseline
   pretext evaluate --data data/sample --weights runs/fine/classifier.safetensors
 
-Exit codes: 0 done, 1 failed, 2 a mistake in the command or its files, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 a mistake in the command or its files, 75 another process works
+on --out, 130 stopped by a signal. SIGINT, SIGTERM, SIGHUP and SIGUSR1 stop a training after the step
+under way, with a checkpoint; a second SIGINT ends it at once.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -215,6 +217,15 @@ pub(crate) struct RunArgs {
     /// Go on from the checkpoint in --out, if there is one
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Wait while another process works on --out, instead of giving up
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// The longest time between two checkpoints, in seconds; there is always one after an epoch
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub(crate) checkpoint_every: u64,
+    /// Print recipe, data and code as JSON, and train nothing
+    #[arg(long)]
+    pub(crate) print_recipe: bool,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
 }

@@ -1,6 +1,6 @@
 //! How the program ends: one line, and a code that says whose fault it was.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use pretext_train::Error;
@@ -8,13 +8,14 @@ use pretext_train::Error;
 /// Everything worked, or had been done before.
 pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
 
-/// Interrupted from the keyboard: 128 and the signal's number, as shells have it.
-pub(crate) fn interrupted() -> ExitCode {
-    ExitCode::from(130)
-}
+/// Stopped by a signal: 128 and the number of the keyboard's, as shells have it.
+pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Prints an error as one line; 2 for the user's mistakes, 1 for everything else.
-#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+/// Another process works on it: `EX_TEMPFAIL`, try again later.
+const BUSY: u8 = 75;
+
+/// Prints an error as one line; 2 for the user's mistakes, 75 for what another process works on, 1 for
+/// everything else.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     // A reader that closed the pipe has seen what it wanted.
     if error.chain().any(is_broken_pipe) {
@@ -22,7 +23,12 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     }
     // A message of several lines would no longer be one to grep for.
     let line = format!("{error:#}").lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    eprintln!("error: {line}");
+    // A closed standard error is no reason to end with a panic's code.
+    let _ = writeln!(io::stderr(), "error: {line}");
+    let is_busy = |cause: &Error| matches!(cause, Error::Busy { .. });
+    if error.downcast_ref::<Error>().is_some_and(is_busy) {
+        return ExitCode::from(BUSY);
+    }
     let users = error.chain().any(|cause| {
         cause.is::<Mistake>() || cause.downcast_ref::<Error>().is_some_and(Error::is_users_mistake)
     });

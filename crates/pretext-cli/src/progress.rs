@@ -63,6 +63,9 @@ impl Progress {
                     self.line("warning: more damaged pictures are left out and only counted");
                 }
             }
+            Event::Waiting { path, who } => {
+                self.line(&format!("{}: {who} works on it; waiting", path.display()));
+            }
             _ => {}
         }
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::lease::Lease;
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
 use crate::record::{self, Record};
@@ -45,37 +46,56 @@ pub(crate) enum Before {
     Finished(Box<Record>),
 }
 
+/// The record in an out folder, if there is a finished run that may stay as it is.
+///
+/// # Errors
+/// If a finished run is there and `resume` is not set, so that no run overwrites another.
+pub(crate) fn finished(out: &Path, resume: bool) -> Result<Option<Box<Record>>> {
+    if out.exists() && !out.is_dir() {
+        return refuse(out, "is a file; --out takes a folder".into());
+    }
+    match Record::read(out)? {
+        Some(_) if !resume => refuse(
+            out,
+            format!(
+                "already holds a finished run ({}); choose another --out or delete it",
+                record::FILE
+            ),
+        ),
+        record => Ok(record.map(Box::new)),
+    }
+}
+
 /// Looks into an out folder, so that no run overwrites another.
 ///
 /// # Errors
 /// If a run is there that is not to be resumed.
 pub(crate) fn look(out: &Path, resume: bool) -> Result<Before> {
-    let refuse = |problem: String| Err(Error::Out { path: out.to_owned(), problem });
-    if out.exists() && !out.is_dir() {
-        return refuse("is a file; --out takes a folder".into());
+    if let Some(record) = finished(out, resume)? {
+        return Ok(Before::Finished(record));
     }
     let checkpoint = out.join(FILE);
-    match (Record::read(out)?, checkpoint.exists(), resume) {
-        (Some(record), _, true) => Ok(Before::Finished(Box::new(record))),
-        (Some(_), _, false) => refuse(format!(
-            "already holds a finished run ({}); choose another --out or delete it",
-            record::FILE
-        )),
-        (None, true, true) => Ok(Before::Checkpoint(checkpoint)),
-        (None, true, false) => refuse(
+    match (checkpoint.exists(), resume) {
+        (true, true) => Ok(Before::Checkpoint(checkpoint)),
+        (true, false) => refuse(
+            out,
             "holds an unfinished run; go on with --resume, choose another --out or delete it"
                 .into(),
         ),
-        (None, false, _) => Ok(Before::Fresh),
+        (false, _) => Ok(Before::Fresh),
     }
+}
+
+fn refuse<T>(out: &Path, problem: String) -> Result<T> {
+    Err(Error::Out { path: out.to_owned(), problem })
 }
 
 /// Writes a checkpoint in one step.
 ///
 /// # Errors
-/// If the folder cannot be written to.
+/// If the folder cannot be written to, or is another process's by now.
 pub(crate) fn save(
-    out: &Path,
+    lease: &Lease,
     identity: &Identity,
     parameters: &Parameters,
     optimiser: &Optimiser,
@@ -89,11 +109,12 @@ pub(crate) fn save(
         optimiser_steps: optimiser.steps(),
         progress: progress.clone(),
     };
-    let path = out.join(FILE);
+    let path = lease.folder().join(FILE);
     let state = serde_json::to_string(&state).map_err(|error| Error::File {
         path: path.clone(),
         problem: format!("cannot be written: {error}"),
     })?;
+    lease.check()?;
     weights::save(&path, &tensors, &BTreeMap::from([(STATE.to_owned(), state)]))?;
     Ok(path)
 }

@@ -14,6 +14,10 @@ pub struct Control<'a> {
     pub strict: bool,
     /// Whether to go on from the out folder's checkpoint, if there is one.
     pub resume: bool,
+    /// Whether to wait while another process works on the out folder, instead of giving up.
+    pub wait: bool,
+    /// The job of a cluster's scheduler that this is, for the folder's lease.
+    pub job: Option<String>,
     /// Set from outside to stop after the current step, with a checkpoint.
     pub stop: &'a AtomicBool,
     /// The longest time between two checkpoints; there is always one after an epoch.
@@ -76,6 +80,13 @@ pub enum Event<'a> {
     },
     /// A checkpoint was written.
     Checkpoint(&'a Path),
+    /// Another process works on the out folder, or did until it fell silent.
+    Waiting {
+        /// The folder.
+        path: &'a Path,
+        /// Who it is, in words.
+        who: &'a str,
+    },
 }
 
 /// How a run ended.

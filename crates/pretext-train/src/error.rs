@@ -43,6 +43,17 @@ pub enum Error {
         /// What is in the way, and the remedy.
         problem: String,
     },
+    /// Another process works on the out folder.
+    #[error(
+        "{}: {who} works on it; give --wait to wait for it, or choose another --out",
+        path.display()
+    )]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// The process, its host and its last sign of life, in words.
+        who: String,
+    },
     /// A file of ours that is damaged, foreign, or made for something else.
     #[error("{}: {problem}", path.display())]
     File {
@@ -113,8 +124,10 @@ impl Error {
                     | std::io::ErrorKind::NotADirectory
                     | std::io::ErrorKind::IsADirectory
                     | std::io::ErrorKind::AlreadyExists
+                    | std::io::ErrorKind::PermissionDenied
+                    | std::io::ErrorKind::ReadOnlyFilesystem
             ),
-            Self::Diverged { .. } | Self::Tensor(_) => false,
+            Self::Busy { .. } | Self::Diverged { .. } | Self::Tensor(_) => false,
         }
     }
 }

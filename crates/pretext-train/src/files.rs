@@ -15,21 +15,20 @@ use crate::error::{AtPath as _, Error, Result};
 /// # Errors
 /// If the folder cannot be written to.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder(path);
     fs::create_dir_all(folder).at(folder)?;
-    let mut part = tempfile::Builder::new();
-    // A temporary file is for its owner only; a result is as readable as any other file.
-    #[cfg(unix)]
-    part.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut part = part.prefix(".part-").tempfile_in(folder).at(folder)?;
-    part.write_all(bytes).at(path)?;
+    let part = part(path, bytes)?;
     part.as_file().sync_all().at(path)?;
     part.persist(path).map_err(|error| error.error).at(path)?;
     sync_folder(folder);
     Ok(())
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// Makes a rename durable; some file systems refuse to sync folders, and lose nothing by it.
@@ -39,17 +38,56 @@ pub(crate) fn sync_folder(folder: &Path) {
     }
 }
 
+/// Replaces `path` by a value as JSON without waiting for the disk: for what is of no use after a
+/// power failure.
+///
+/// # Errors
+/// If the folder cannot be written to.
+pub(crate) fn replace_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    part(path, &json(path, value)?)?.persist(path).map_err(|error| error.error).at(path)?;
+    Ok(())
+}
+
+/// Creates `path` with a value as JSON, whole, and says whether it did: of many processes on many
+/// machines that try, one does.
+///
+/// # Errors
+/// If the folder cannot be written to.
+pub(crate) fn create_json(path: &Path, value: &impl Serialize) -> Result<bool> {
+    match part(path, &json(path, value)?)?.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error.error).at(path),
+    }
+}
+
+/// A temporary file beside `path` that holds `bytes`.
+fn part(path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
+    let folder = folder(path);
+    let mut builder = tempfile::Builder::new();
+    // A temporary file is for its owner only; a result is as readable as any other file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut part = builder.prefix(".part-").tempfile_in(folder).at(folder)?;
+    part.write_all(bytes).at(path)?;
+    Ok(part)
+}
+
 /// Writes a value as readable JSON.
 ///
 /// # Errors
 /// As for [`write_whole`].
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    write_whole(path, &json(path, value)?)
+}
+
+fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::File {
         path: path.to_owned(),
         problem: format!("cannot be written as JSON: {error}"),
     })?;
     text.push(b'\n');
-    write_whole(path, &text)
+    Ok(text)
 }
 
 /// Reads a value from JSON.

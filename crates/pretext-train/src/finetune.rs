@@ -11,8 +11,9 @@ use pretext_models::{Classifier, Mode, Parameters};
 use crate::batch::{self, NORMALISE};
 use crate::checkpoint::{self, Before, Identity};
 use crate::control::{Control, Event, Outcome};
-use crate::error::{AtPath as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::evaluate;
+use crate::lease::Lease;
 use crate::lent::lend;
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
@@ -50,8 +51,7 @@ pub fn finetune(
     control: &mut Control<'_>,
 ) -> Result<Outcome> {
     recipe.check()?;
-    let before = checkpoint::look(out, control.resume)?;
-    if let Before::Finished(record) = before {
+    if let Some(record) = checkpoint::finished(out, control.resume)? {
         return Ok(Outcome::WasFinished(record));
     }
     let data = Dataset::open(data)?;
@@ -64,15 +64,16 @@ pub fn finetune(
         Init::Random => None,
         Init::File(path) => Some(WeightFile::read(path)?),
     };
-    std::fs::create_dir_all(out).at(out)?;
-    run::in_pool(control.threads, || train(recipe, file, &data, out, before, control))
+    run::hold(out, control, |lease, before, control| {
+        run::in_pool(control.threads, || train(recipe, file, &data, lease, before, control))
+    })
 }
 
 fn train(
     recipe: &FinetuneRecipe,
     file: Option<WeightFile>,
     data: &Dataset,
-    out: &Path,
+    lease: &Lease,
     before: Before,
     control: &mut Control<'_>,
 ) -> Result<Outcome> {
@@ -146,7 +147,7 @@ fn train(
             let stop = control.stopped();
             if stop || saved_at.elapsed() > control.checkpoint_every {
                 let now = progress.paused(&timer);
-                let path = checkpoint::save(out, &identity, &parameters, &optimiser, &now)?;
+                let path = checkpoint::save(lease, &identity, &parameters, &optimiser, &now)?;
                 (control.report)(Event::Checkpoint(&path));
                 saved_at = Instant::now();
             }
@@ -162,8 +163,11 @@ fn train(
         let ended = progress.end_epoch(loss, accuracy, validating.elapsed());
         (control.report)(Event::Epoch(ended));
         let now = progress.paused(&timer);
-        checkpoint::save(out, &identity, &parameters, &optimiser, &now)?;
+        checkpoint::save(lease, &identity, &parameters, &optimiser, &now)?;
         saved_at = Instant::now();
+        if control.stopped() && progress.epoch() < common.epochs {
+            return Ok(Outcome::Stopped);
+        }
     }
 
     // A run that was killed between its last checkpoint and its record has no score in memory.
@@ -180,7 +184,7 @@ fn train(
         fingerprint: run::fingerprint(data),
         initial_weights: Box::new(progress.initial_weights.anywhere()),
     };
-    let path = out.join(CLASSIFIER);
+    let path = lease.folder().join(CLASSIFIER);
     saved::write_classifier(&path, &parameters.tensors(), recipe, data.classes(), &provenance)?;
     let record = Record {
         format: record::FORMAT,
@@ -196,7 +200,7 @@ fn train(
         epochs: progress.epochs,
         result: score,
     };
-    run::finish(out, record)
+    run::finish(lease, record)
 }
 
 /// Puts the file's encoder into the classifier, and says what the weights are now.

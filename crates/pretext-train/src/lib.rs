@@ -22,6 +22,7 @@ pub mod embed;
 
 pub mod precision;
 pub mod predict;
+pub mod preview;
 
 pub mod show;
 
@@ -35,12 +36,16 @@ mod batch;
 mod checkpoint;
 mod error;
 mod files;
+mod lease;
 mod network;
 mod probe;
 mod progress;
 mod run;
+mod status;
 
 pub use checkpoint::FILE as CHECKPOINT;
 pub use error::{Error, Result};
+pub use lease::{BEAT, STALE};
 pub use pretext_data as data;
 pub use pretext_models as models;
+pub use status::FILE as PROGRESS;

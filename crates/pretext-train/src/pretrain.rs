@@ -10,7 +10,8 @@ use pretext_models::Mode;
 
 use crate::checkpoint::{self, Before, Identity};
 use crate::control::{Control, Event, Outcome};
-use crate::error::{AtPath as _, Error, Result};
+use crate::error::{Error, Result};
+use crate::lease::Lease;
 use crate::lent::lend;
 use crate::network::{self, PretextNetwork};
 use crate::optimisers::Optimiser;
@@ -42,19 +43,19 @@ pub fn pretrain(
     control: &mut Control<'_>,
 ) -> Result<Outcome> {
     recipe.check()?;
-    let before = checkpoint::look(out, control.resume)?;
-    if let Before::Finished(record) = before {
+    if let Some(record) = checkpoint::finished(out, control.resume)? {
         return Ok(Outcome::WasFinished(record));
     }
     let data = Dataset::open(data)?;
-    std::fs::create_dir_all(out).at(out)?;
-    run::in_pool(control.threads, || train(recipe, &data, out, before, control))
+    run::hold(out, control, |lease, before, control| {
+        run::in_pool(control.threads, || train(recipe, &data, lease, before, control))
+    })
 }
 
 fn train(
     recipe: &PretrainRecipe,
     data: &Dataset,
-    out: &Path,
+    lease: &Lease,
     before: Before,
     control: &mut Control<'_>,
 ) -> Result<Outcome> {
@@ -112,7 +113,7 @@ fn train(
             let stop = control.stopped();
             if stop || saved_at.elapsed() > control.checkpoint_every {
                 let now = progress.paused(&timer);
-                let path = checkpoint::save(out, &identity, parameters, &optimiser, &now)?;
+                let path = checkpoint::save(lease, &identity, parameters, &optimiser, &now)?;
                 (control.report)(Event::Checkpoint(&path));
                 saved_at = Instant::now();
             }
@@ -129,8 +130,11 @@ fn train(
         let ended = progress.end_epoch(val_loss.flatten(), None, validating.elapsed());
         (control.report)(Event::Epoch(ended));
         let now = progress.paused(&timer);
-        checkpoint::save(out, &identity, parameters, &optimiser, &now)?;
+        checkpoint::save(lease, &identity, parameters, &optimiser, &now)?;
         saved_at = Instant::now();
+        if control.stopped() && progress.epoch() < common.epochs {
+            return Ok(Outcome::Stopped);
+        }
     }
 
     let provenance = Pretrained {
@@ -141,8 +145,18 @@ fn train(
         fingerprint: run::fingerprint(data),
         initial_weights: Box::new(progress.initial_weights.anywhere()),
     };
-    saved::write_encoder(&out.join(ENCODER), &network.encoder_tensors(), recipe, &provenance)?;
-    saved::write_pretext(&out.join(NETWORK), &parameters.tensors(), recipe, &provenance)?;
+    saved::write_encoder(
+        &lease.folder().join(ENCODER),
+        &network.encoder_tensors(),
+        recipe,
+        &provenance,
+    )?;
+    saved::write_pretext(
+        &lease.folder().join(NETWORK),
+        &parameters.tensors(),
+        recipe,
+        &provenance,
+    )?;
     let val_loss = progress.epochs.last().and_then(|epoch| epoch.val_loss);
     let record = Record {
         format: record::FORMAT,
@@ -158,7 +172,7 @@ fn train(
         epochs: progress.epochs,
         result: Score { val_loss, ..Score::default() },
     };
-    run::finish(out, record)
+    run::finish(lease, record)
 }
 
 /// The pictures to train on, and the names of their splits.

@@ -10,10 +10,11 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Before};
 use crate::control::{Control, Event, Outcome};
-use crate::error::{Error, Result};
+use crate::error::{AtPath as _, Error, Result};
 use crate::files;
+use crate::lease::{self, Lease};
 use crate::progress::Progress;
 use crate::recipe::Common;
 use crate::record::{DataRecord, InitialWeights, Record};
@@ -140,15 +141,19 @@ pub(crate) fn training_crop(common: &Common) -> Compose {
 
 /// A recipe as a record keeps it.
 pub(crate) fn recipe_value(recipe: &impl Serialize, line: &str) -> Result<Value> {
-    let refuse = |error: serde_json::Error| Error::Recipe {
-        field: "recipe",
-        problem: format!("cannot be written as JSON: {error}"),
-    };
-    let mut value = serde_json::to_value(recipe).map_err(refuse)?;
+    let mut value = self::value(recipe)?;
     if let Value::Object(fields) = &mut value {
         fields.insert("line".into(), line.into());
     }
     Ok(value)
+}
+
+/// A recipe as plain data.
+pub(crate) fn value(recipe: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(recipe).map_err(|error| Error::Recipe {
+        field: "recipe",
+        problem: format!("cannot be written as JSON: {error}"),
+    })
 }
 
 /// The proof that weights were drawn from the seed: their hash before the first step.
@@ -171,11 +176,16 @@ pub(crate) fn fingerprint(data: &Dataset) -> String {
     }
 }
 
+/// The last part of the data set's path.
+pub(crate) fn name(data: &Dataset) -> String {
+    let root = data.root();
+    root.file_stem().unwrap_or(root.as_os_str()).to_string_lossy().into_owned()
+}
+
 /// The data set as a record keeps it.
 pub(crate) fn data_record(data: &Dataset, trained_on: Vec<String>) -> DataRecord {
-    let root = data.root();
     DataRecord {
-        name: root.file_stem().unwrap_or(root.as_os_str()).to_string_lossy().into_owned(),
+        name: name(data),
         fingerprint: fingerprint(data),
         train: data.train().len(),
         unsup: data.unsup().len(),
@@ -185,11 +195,51 @@ pub(crate) fn data_record(data: &Dataset, trained_on: Vec<String>) -> DataRecord
     }
 }
 
+/// Runs `work` as the only process that works on `out`, unless the run is finished.
+///
+/// # Errors
+/// If another run or process is there, the folder cannot be written to, or `work` fails.
+pub(crate) fn hold(
+    out: &Path,
+    control: &mut Control<'_>,
+    work: impl FnOnce(&Lease, Before, &mut Control<'_>) -> Result<Outcome>,
+) -> Result<Outcome> {
+    std::fs::create_dir_all(out).at(out)?;
+    let Some(lease) = lease::take(out, control)? else {
+        return Ok(match Record::read(out)? {
+            Some(record) => Outcome::WasFinished(Box::new(record)),
+            None => Outcome::Stopped,
+        });
+    };
+    // Until now another process may have worked here.
+    let before = checkpoint::look(out, control.resume)?;
+    if let Before::Finished(record) = before {
+        return Ok(Outcome::WasFinished(record));
+    }
+    let report = &mut *control.report;
+    let mut noted = |event: Event<'_>| {
+        lease.note(&event);
+        report(event);
+    };
+    let mut control = Control {
+        threads: control.threads,
+        strict: control.strict,
+        resume: control.resume,
+        wait: control.wait,
+        job: None,
+        stop: control.stop,
+        checkpoint_every: control.checkpoint_every,
+        report: &mut noted,
+    };
+    work(&lease, before, &mut control)
+}
+
 /// Writes the record, which makes the run finished, and drops the checkpoint.
-pub(crate) fn finish(out: &Path, record: Record) -> Result<Outcome> {
-    record.write(out)?;
+pub(crate) fn finish(lease: &Lease, record: Record) -> Result<Outcome> {
+    lease.check()?;
+    record.write(lease.folder())?;
     // A checkpoint that cannot be deleted does no harm: the record comes first.
-    let _ = std::fs::remove_file(out.join(checkpoint::FILE));
+    let _ = std::fs::remove_file(lease.folder().join(checkpoint::FILE));
     Ok(Outcome::Finished(Box::new(record)))
 }
 

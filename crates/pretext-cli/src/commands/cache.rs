@@ -26,7 +26,7 @@ pub(super) fn run(args: &CacheArgs) -> Result<ExitCode> {
         return Ok(failure::DONE);
     }
     let bar = bar();
-    let stop = train::stop_on_interrupt()?;
+    let stop = train::stop_on_signals()?;
     let written = cache::write(&data, &args.out, &options, |progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
@@ -38,7 +38,7 @@ pub(super) fn run(args: &CacheArgs) -> Result<ExitCode> {
     });
     bar.finish_and_clear();
     if stop.load(Ordering::Relaxed) && written.is_err() {
-        return Ok(failure::interrupted());
+        return Ok(ExitCode::from(failure::INTERRUPTED));
     }
     let report = written.map_err(Error::from)?;
     for damaged in &report.damaged {

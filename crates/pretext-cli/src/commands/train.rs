@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Result;
 use pretext_train::control::{Control, Event, Outcome};
+use pretext_train::preview::Preview;
 use pretext_train::record::Record;
 
 use super::say;
@@ -14,20 +16,14 @@ use crate::args::{MachineArgs, RunArgs};
 use crate::failure;
 use crate::progress::Progress;
 
-/// The longest time between two checkpoints.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
-
-/// Set by Ctrl-C.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Runs a training so that Ctrl-C stops it with a checkpoint, and says how it ended.
+/// Runs a training so that a signal stops it with a checkpoint, and says how it ended.
 pub(super) fn run(
     args: &RunArgs,
     strict: bool,
     start: impl FnOnce(&mut Control<'_>) -> pretext_train::Result<Outcome>,
     results: &[&str],
 ) -> Result<ExitCode> {
-    let stop = stop_on_interrupt()?;
+    let stop = stop_on_signals()?;
     let mut progress = Progress::new();
     let outcome = {
         let mut report = |event: Event<'_>| progress.show(&event);
@@ -35,8 +31,10 @@ pub(super) fn run(
             threads: args.machine.threads(),
             strict,
             resume: args.resume,
-            stop,
-            checkpoint_every: CHECKPOINT_EVERY,
+            wait: args.wait,
+            job: job(),
+            stop: &stop,
+            checkpoint_every: Duration::from_secs(args.checkpoint_every),
             report: &mut report,
         };
         start(&mut control)
@@ -53,20 +51,44 @@ pub(super) fn run(
                 "stopped; a checkpoint is in {}: give the same command with --resume to go on",
                 args.out.display()
             ));
-            Ok(failure::interrupted())
+            Ok(ExitCode::from(failure::INTERRUPTED))
         }
     }
 }
 
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the program at once.
-pub(super) fn stop_on_interrupt() -> Result<&'static AtomicBool> {
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            // Asked twice: the last checkpoint will have to do.
-            std::process::exit(130);
-        }
-    })?;
-    Ok(&STOP)
+/// Prints what a run would be of.
+pub(super) fn print_recipe(preview: &Preview) -> Result<ExitCode> {
+    say(serde_json::to_string_pretty(preview)?)?;
+    Ok(failure::DONE)
+}
+
+/// A flag that signals set; a second Ctrl-C ends the program at once: the last checkpoint will have
+/// to do.
+pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::flag::{register, register_conditional_shutdown};
+
+    let (stop, interrupted) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    // Only Ctrl-C counts towards ending at once: a launcher passes its own signals on besides.
+    register_conditional_shutdown(SIGINT, failure::INTERRUPTED.into(), interrupted.clone())?;
+    register(SIGINT, interrupted)?;
+    register(SIGINT, stop.clone())?;
+    register(SIGTERM, stop.clone())?;
+    #[cfg(unix)]
+    for signal in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGUSR1] {
+        register(signal, stop.clone())?;
+    }
+    Ok(stop)
+}
+
+/// The job of a cluster's scheduler that this process belongs to: Slurm's, or the place in a
+/// Kubernetes indexed job.
+fn job() -> Option<String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    match (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID")) {
+        (Some(job), Some(task)) => Some(format!("{job}_{task}")),
+        _ => variable("SLURM_JOB_ID").or_else(|| variable("JOB_COMPLETION_INDEX")),
+    }
 }
 
 /// Runs something short, whose only events are damaged pictures.
@@ -81,8 +103,10 @@ pub(super) fn quietly<T>(
         threads: machine.threads(),
         strict,
         resume: false,
+        wait: false,
+        job: None,
         stop: &AtomicBool::new(false),
-        checkpoint_every: CHECKPOINT_EVERY,
+        checkpoint_every: Duration::MAX,
         report: &mut report,
     };
     Ok(start(&mut control)?)
