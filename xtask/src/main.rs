@@ -38,10 +38,25 @@ fn main() -> ExitCode {
             // One line, causes included. Returning the error from main would print its Debug
             // form, which ends in a stack trace wherever RUST_BACKTRACE is set.
             say_error(&format!("error: {error:#}"));
-            ExitCode::FAILURE
+            error.downcast_ref::<Ends>().map_or(ExitCode::FAILURE, |ends| ExitCode::from(ends.code))
         }
     }
 }
+
+/// An end that has an exit code of its own.
+#[derive(Debug)]
+struct Ends {
+    code: u8,
+    told: String,
+}
+
+impl std::fmt::Display for Ends {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.told)
+    }
+}
+
+impl std::error::Error for Ends {}
 
 /// A mistake in the flags as one line, where clap would print a paragraph.
 fn usage(error: &clap::Error) -> String {

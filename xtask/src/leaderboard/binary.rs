@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 /// The binary, perhaps not built yet.
 pub(super) struct Pretext {
@@ -15,12 +16,35 @@ impl Pretext {
         Self { path }
     }
 
+    /// The binary, built if need be.
+    pub(super) fn path(&mut self) -> Result<PathBuf> {
+        Ok(match &self.path {
+            Some(path) => std::path::absolute(path)?,
+            None => self.path.insert(build()?).clone(),
+        })
+    }
+
+    /// What a run would be of: its whole recipe, its data and its code.
+    pub(super) fn preview(&mut self, arguments: &[String]) -> Result<Value> {
+        let path = self.path()?;
+        let mut command = Command::new(&path);
+        command.args(arguments).args(["--out", ".", "--print-recipe"]);
+        // The encoder is not there yet, and does not matter here.
+        if arguments[0] == "finetune" && !arguments.iter().any(|word| word == "--init") {
+            command.args(["--init", "random"]);
+        }
+        let output = command.output().with_context(|| format!("cannot run {}", path.display()))?;
+        if !output.status.success() {
+            let told = String::from_utf8_lossy(&output.stderr);
+            bail!("{}", told.trim().trim_start_matches("error: "))
+        }
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("{} is of another version", path.display()))
+    }
+
     /// Runs a command that must work.
     pub(super) fn run(&mut self, arguments: &[String]) -> Result<()> {
-        let path = match &self.path {
-            Some(path) => path.clone(),
-            None => self.path.insert(build()?).clone(),
-        };
+        let path = self.path()?;
         let status = Command::new(&path)
             .args(arguments)
             .stdout(Stdio::null())

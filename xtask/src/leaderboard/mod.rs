@@ -1,21 +1,27 @@
-//! `cargo xtask leaderboard`: train what is missing of a matrix, then print its table.
+//! `cargo xtask leaderboard`: train what is missing of a matrix, here or on a cluster, then print its
+//! table.
 
 mod binary;
+mod cells;
 mod chart;
 mod data;
 mod gains;
 mod html;
+mod launch;
 mod markdown;
 mod plan;
 mod published;
+mod recipe;
 mod records;
 mod reproduce;
 mod rows;
 mod rules;
 mod shell;
+mod slurm;
 mod stats;
+mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -25,9 +31,14 @@ use plan::{Matrix, Step};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// `sample` (the embedded one), `imagewang`, or a folder in Image网's layout
-    #[arg(long, value_name = "NAME|DIR", default_value = "sample")]
-    data: String,
+    /// `sample` (the embedded one), `imagewang`, or a folder in Image网's layout [default: sample]
+    #[arg(long, value_name = "NAME|DIR")]
+    data: Option<String>,
+    /// Read the recipe from a TOML file, such as the recipe.toml that a leaderboard leaves in its
+    /// folder; its keys are named after the flags, and flags win. Tables [pretrain] and [finetune]
+    /// take further flags of `pretext`, such as lr and optimiser
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
     /// Sizes in pixels [default: 64; for imagewang 128,192,256]
     #[arg(long, value_delimiter = ',', value_name = "PX,...")]
     sizes: Option<Vec<u32>>,
@@ -41,9 +52,9 @@ pub(crate) struct Args {
     /// 5,3,1,1]
     #[arg(long, value_delimiter = ',', value_name = "N,...")]
     runs: Option<Vec<u32>>,
-    /// The first run's seed; the others count on from it. Pretraining uses it too
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    seed: u64,
+    /// The first run's seed; the others count on from it. Pretraining uses it too [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Epochs of pretraining [default: 15; for the sample fewer]
     #[arg(long, value_name = "N")]
     pretrain_epochs: Option<u32>,
@@ -56,12 +67,30 @@ pub(crate) struct Args {
     /// Also pretrain on the pixels (never the labels) of val/
     #[arg(long)]
     include_val_pixels: bool,
-    /// Threads [default: all cores]
+    /// Threads of each run [default: all cores, shared among the runs side by side]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Where runs, tables and pages go [default: runs/NAME of this checkout]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Where cells run
+    #[arg(long, value_enum, default_value_t = Launcher::Local, value_name = "NAME")]
+    launcher: Launcher,
+    /// Cells side by side [default: one for every four cores; with slurm as many as it allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// An argument for sbatch, such as --sbatch-arg=--time=4:00:00; may be given again
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    sbatch_arg: Vec<String>,
+    /// Run one cell of --out by its index in cells.json: what the jobs of a scheduler do
+    #[arg(long, value_name = "INDEX", requires = "out")]
+    cell: Option<usize>,
+    /// Make the table of what is finished, and say what is missing
+    #[arg(long)]
+    report: bool,
+    /// Show cells, progress and standing while runs go on, here or elsewhere
+    #[arg(long, conflicts_with_all = ["cell", "report", "dry_run"])]
+    watch: bool,
     /// Print the commands that would run, and nothing else
     #[arg(long)]
     dry_run: bool,
@@ -70,8 +99,25 @@ pub(crate) struct Args {
     pretext: Option<PathBuf>,
 }
 
+/// Where cells run.
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Launcher {
+    /// On this machine, side by side
+    Local,
+    /// As job arrays of Slurm, and the table behind them
+    Slurm,
+    /// Nowhere: print the commands, for another scheduler or an indexed job of Kubernetes
+    Print,
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let matrix = Matrix::new(args)?;
+    if let (Some(index), Some(out)) = (args.cell, &args.out) {
+        return one_cell(args, index, &std::path::absolute(out)?);
+    }
+    let mut matrix = Matrix::new(args)?;
+    if args.watch {
+        return watch::run(&matrix.out);
+    }
     let steps = matrix.steps();
     if args.dry_run {
         for step in &steps {
@@ -84,19 +130,61 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         matrix.data_for(step.size())?;
     }
     let mut pretext = Pretext::new(args.pretext.clone());
-    for (i, step) in steps.iter().enumerate() {
-        if records::finished(step, &matrix)? {
-            continue;
-        }
-        say_error(&format!("[{}/{}] {}", i + 1, steps.len(), step.describe()));
-        train(&mut pretext, step, &matrix)
-            .with_context(|| format!("{} did not finish", short(&step.out(&matrix))))?;
-        if !records::finished(step, &matrix)? {
-            bail!("{} holds no record after its run", short(&step.out(&matrix)))
+    let wanted = cells::freeze(&mut matrix, &mut pretext)?;
+    let recipe =
+        toml::to_string(&matrix.recipe()).context("the recipe cannot be written as TOML")?;
+    write_whole(&matrix.out.join("recipe.toml"), recipe.as_bytes())?;
+    for former in ["pretrain", "cells"].map(|name| matrix.out.join(name)) {
+        if former.is_dir() {
+            say_error(&format!(
+                "{} holds runs of an earlier version, which do not say what code made them: they do \
+                 not count; delete it",
+                short(&former)
+            ));
         }
     }
-    pictures(&mut pretext, &matrix, &steps)?;
-    let board = records::read(&steps, &matrix)?;
+    let cells = cells::read(&matrix.out)?;
+    if !args.report {
+        for step in &steps {
+            // A record of something else is told before the first hour too.
+            records::finished(step, &matrix)?;
+        }
+        let binary = pretext.path()?;
+        let base = slurm::base(&matrix.out, &binary, args.threads)?;
+        let mut report = slurm::base(&matrix.out, &binary, args.threads)?;
+        let kept = matrix.out.join("recipe.toml").display().to_string();
+        report.extend(["--report".into(), "--recipe".into(), kept]);
+        let open: Vec<_> = wanted
+            .iter()
+            .map(|&index| &cells[index])
+            .filter(|cell| !cell.is_done(&matrix.out))
+            .collect();
+        let jobs = args.jobs.map(usize::from);
+        match args.launcher {
+            Launcher::Local => {
+                let (out, cells, threads) = (&matrix.out, &cells[..], args.threads);
+                launch::Local { out, cells, binary, jobs, threads }.run(&wanted)?;
+            }
+            Launcher::Print => {
+                slurm::print(&base, &open, &report);
+                return Ok(());
+            }
+            Launcher::Slurm => {
+                let more = &args.sbatch_arg;
+                return slurm::submit(&matrix.out, &base, &report, &open, jobs, more);
+            }
+        }
+    }
+    let (mut done, mut missing) = (Vec::new(), Vec::new());
+    for (step, index) in steps.iter().zip(&wanted) {
+        if records::finished(step, &matrix)? {
+            done.push(step.clone());
+        } else {
+            missing.push(format!("{index} ({})", cells[*index].name));
+        }
+    }
+    pictures(&mut pretext, &matrix, &done)?;
+    let board = records::read(&done, &matrix)?;
     let rows = rows::rows(&board, matrix.is_imagewang());
     let table = markdown::document(&rows, &board, &matrix);
     let json = serde_json::to_vec_pretty(&data::json(&rows, &board, &matrix))?;
@@ -110,13 +198,34 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         write_whole(&matrix.out.join(name), &bytes)?;
     }
     say(short(&matrix.out.join("leaderboard.html")));
+    if !missing.is_empty() {
+        bail!("{} of {} cells are missing: {}", missing.len(), wanted.len(), missing.join(", "))
+    }
     Ok(())
 }
 
-fn train(pretext: &mut Pretext, step: &Step, matrix: &Matrix) -> Result<()> {
-    let mut arguments = step.arguments(matrix);
-    arguments.push("--resume".into());
-    pretext.run(&arguments)
+/// Runs one frozen cell, unless data or code are no longer those it was frozen with.
+fn one_cell(args: &Args, index: usize, out: &Path) -> Result<()> {
+    let cells = cells::read(out)?;
+    if cells.is_empty() {
+        bail!("{} holds no cells.json; start a leaderboard with this --out first", short(out))
+    }
+    let mut pretext = Pretext::new(args.pretext.clone());
+    if let Some(cell) = cells.get(index).filter(|cell| !cell.is_done(out)) {
+        let now = pretext.preview(&cell.arguments)?;
+        if now["code"] != cell.code {
+            bail!(
+                "cell {index} was frozen with pretext {}, this is {}; start the leaderboard again",
+                cell.code,
+                now["code"]
+            )
+        }
+        if now["fingerprint"] != cell.fingerprint.as_str() {
+            bail!("cell {index}: the data changed since it was frozen; start the leaderboard again")
+        }
+    }
+    let (cells, binary, threads) = (&cells[..], pretext.path()?, args.threads);
+    launch::Local { out, cells, binary, jobs: Some(1), threads }.run_one(index)
 }
 
 /// Draws input, target and prediction of each pretraining, where that is not done yet.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use super::recipe::{self, Recipe};
 use super::{Args, shell};
 use crate::short;
 
@@ -50,6 +51,11 @@ pub(super) struct Matrix {
     pub(super) batch_size: usize,
     pub(super) include_val_pixels: bool,
     threads: Option<usize>,
+    /// The file the recipe was read from, and its tables of further flags.
+    file: Option<PathBuf>,
+    tables: [toml::Table; 2],
+    /// Each step's directory, once it is known.
+    pub(super) directories: Vec<(Step, String)>,
     pub(super) out: PathBuf,
 }
 
@@ -84,8 +90,11 @@ fn data_name(data: &str) -> String {
 
 impl Matrix {
     pub(super) fn new(args: &Args) -> Result<Self> {
-        let wang = args.data == "imagewang";
-        let sample = args.data == "sample";
+        let (file, out, threads) = (args.recipe.clone(), args.out.clone(), args.threads);
+        let args = Recipe::of(args)?;
+        let data = args.data.unwrap_or_else(|| "sample".into());
+        let wang = data == "imagewang";
+        let sample = data == "sample";
         let sizes = args
             .sizes
             .clone()
@@ -119,16 +128,20 @@ impl Matrix {
         let choose = |asked: &Option<String>, quick: &str, full: &str| {
             asked.clone().unwrap_or_else(|| if sample { quick } else { full }.to_owned())
         };
-        let out = args
-            .out
-            .clone()
-            .unwrap_or_else(|| crate::root().join("runs").join(data_name(&args.data)));
+        let out = out.unwrap_or_else(|| crate::root().join("runs").join(data_name(&data)));
+        // Jobs are started from elsewhere, and so the folder has one name everywhere.
+        let out = std::path::absolute(&out).unwrap_or(out);
+        // A folder of pictures too; the data sets with names of their own have their places.
+        let data = match data.as_str() {
+            "sample" | "imagewang" => data,
+            folder => std::path::absolute(folder)?.display().to_string(),
+        };
         Ok(Self {
-            data: args.data.clone(),
+            data,
             sizes,
             epochs: epochs.into_iter().zip(runs).collect(),
             inits,
-            seed: args.seed,
+            seed: args.seed.unwrap_or(0),
             pretrain_epochs: args.pretrain_epochs.unwrap_or(if sample {
                 quick::PRETRAIN_EPOCHS
             } else {
@@ -140,8 +153,11 @@ impl Matrix {
             } else {
                 full::BATCH_SIZE
             }),
-            include_val_pixels: args.include_val_pixels,
-            threads: args.threads,
+            include_val_pixels: args.include_val_pixels.unwrap_or(false),
+            threads,
+            file,
+            tables: [args.pretrain, args.finetune],
+            directories: Vec::new(),
             out,
         })
     }
@@ -165,6 +181,33 @@ impl Matrix {
             }
         }
         steps
+    }
+
+    /// The whole recipe, as `--recipe` reads it.
+    pub(super) fn recipe(&self) -> Recipe {
+        let [pretrain, finetune] = self.tables.clone();
+        Recipe {
+            data: Some(self.data.clone()),
+            sizes: Some(self.sizes.clone()),
+            epochs: Some(self.epochs.iter().map(|(epochs, _)| *epochs).collect()),
+            init: Some(self.inits.clone()),
+            runs: Some(self.epochs.iter().map(|(_, runs)| *runs).collect()),
+            seed: Some(self.seed),
+            pretrain_epochs: Some(self.pretrain_epochs),
+            encoder: Some(self.encoder.clone()),
+            batch_size: Some(self.batch_size),
+            include_val_pixels: Some(self.include_val_pixels),
+            pretrain,
+            finetune,
+        }
+    }
+
+    /// Where a step's flags come from, for a message about them.
+    pub(super) fn blame(&self, step: &Step) -> String {
+        match &self.file {
+            Some(file) => format!("{}, [{}]", short(file), step.command()),
+            None => step.describe(),
+        }
     }
 
     /// The data set's name.
@@ -244,22 +287,62 @@ impl Step {
 
     /// The run's folder.
     pub(super) fn out(&self, matrix: &Matrix) -> PathBuf {
+        let known = matrix.directories.iter().find(|(step, _)| step == self);
+        // Before data and binary are looked at, the hash that ends the name is not known.
+        matrix.out.join(known.map_or_else(|| self.name(matrix), |(_, name)| name.clone()))
+    }
+
+    /// The readable part of its directory's name.
+    pub(super) fn name(&self, matrix: &Matrix) -> String {
         let val = if matrix.include_val_pixels { "-with-val-pixels" } else { "" };
         match self {
             Self::Pretrain { task, size } => {
-                let name = format!("{task}-{size}px-{}ep{val}", matrix.pretrain_epochs);
-                matrix.out.join("pretrain").join(name).join(format!("seed{}", matrix.seed))
+                let epochs = matrix.pretrain_epochs;
+                format!("pretrain-{size}px-{epochs}ep-{task}{val}-s{}", matrix.seed)
             }
             Self::Finetune { init, size, epochs, seed } => {
                 let val = if init == RANDOM { "" } else { val };
-                let name = format!("{size}px-{epochs}ep-{init}{val}");
-                matrix.out.join("cells").join(name).join(format!("seed{seed}"))
+                format!("finetune-{size}px-{epochs}ep-{init}{val}-s{seed}")
             }
         }
     }
 
-    /// The arguments of `pretext`; the folder of the data is as it will be where it is missing.
+    /// The directory of the encoder that it begins with.
+    pub(super) fn init_name(&self, matrix: &Matrix) -> Option<String> {
+        let Self::Finetune { init, size, .. } = self else { return None };
+        let before = Self::Pretrain { task: init.clone(), size: *size };
+        let known = matrix.directories.iter().find(|(step, _)| *step == before);
+        known.map(|(_, name)| name.clone())
+    }
+
+    /// The arguments of `pretext`.
     pub(super) fn arguments(&self, matrix: &Matrix) -> Vec<String> {
+        let mut arguments = self.recipe_arguments(matrix);
+        let mut flag = |name: &str, value: String| {
+            arguments.extend([format!("--{name}"), value]);
+        };
+        if matches!(self, Self::Finetune { init, .. } if init != RANDOM) {
+            flag("init", self.init_file(matrix).display().to_string());
+        }
+        flag("out", self.out(matrix).display().to_string());
+        if let Some(threads) = matrix.threads {
+            flag("threads", threads.to_string());
+        }
+        arguments
+    }
+
+    /// The same but for the seed: what all runs of a cell share.
+    pub(super) fn seedless_arguments(&self, matrix: &Matrix) -> Vec<String> {
+        let mut arguments = self.recipe_arguments(matrix);
+        if let Some(at) = arguments.iter().position(|word| word == "--seed") {
+            arguments.drain(at..at + 2);
+        }
+        arguments
+    }
+
+    /// The arguments that decide the result, besides an encoder to begin with; the folder of the data
+    /// is as it will be where it is missing.
+    pub(super) fn recipe_arguments(&self, matrix: &Matrix) -> Vec<String> {
         let size = self.size();
         let data = matrix.data_for(size).unwrap_or_else(|_| matrix.data.clone().into());
         let mut arguments: Vec<String> = vec![self.command().into()];
@@ -270,17 +353,16 @@ impl Step {
         match self {
             Self::Pretrain { task, .. } => flag("task", task.clone()),
             Self::Finetune { init, .. } if init == RANDOM => flag("init", init.clone()),
-            Self::Finetune { .. } => flag("init", self.init_file(matrix).display().to_string()),
+            Self::Finetune { .. } => {}
         }
         flag("encoder", matrix.encoder.clone());
         flag("size", size.to_string());
         flag("epochs", self.epochs(matrix).to_string());
         flag("batch-size", matrix.batch_size.to_string());
         flag("seed", self.seed(matrix).to_string());
-        flag("out", self.out(matrix).display().to_string());
-        if let Some(threads) = matrix.threads {
-            flag("threads", threads.to_string());
-        }
+        let [pretrain, finetune] = &matrix.tables;
+        let table = if matches!(self, Self::Pretrain { .. }) { pretrain } else { finetune };
+        arguments.extend(recipe::flags(table));
         if matches!(self, Self::Pretrain { .. }) && matrix.include_val_pixels {
             arguments.push("--include-val-pixels".into());
         }

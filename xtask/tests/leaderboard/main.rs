@@ -1,6 +1,7 @@
 //! `cargo xtask leaderboard` with a stand-in for the binary `pretext`, which needs no time.
 #![cfg(unix)]
 
+mod cells;
 mod page;
 mod rules;
 
@@ -14,20 +15,32 @@ use serde_json::Value;
 /// Writes what a run leaves, with an accuracy that depends on seed and initial weights, and notes
 /// its arguments in `$LOG`.
 const PRETEXT: &str = r#"#!/bin/sh
-echo "$@" >> "$LOG"
-kind=$1; shift
+kind=$1; shift; words=$*
 while [ $# -gt 0 ]; do
   case $1 in
-    --resume) shift;;
+    --resume|--wait|--self-attention) shift;;
+    --print-recipe) preview=true; shift;;
     --include-val-pixels) val=true; shift;;
     --*) eval "$(echo "$1" | tr -d - )=\$2"; shift 2;;
   esac
 done
 if [ "$kind" = show ]; then
+  echo "$kind $words" >> "$LOG"
   if [ -n "$PNG" ]; then cp "$PNG" "$out"; else printf png > "$out"; fi
   exit 0
 fi
+if [ -n "$preview" ]; then
+  [ "$optimiser" = magic ] && { echo "error: no optimiser is called magic" >&2; exit 2; }
+  cat <<END
+{"kind":"$kind","data":"sample","fingerprint":"f","code":{"version":"0.1.0","commit":"c0ffee"},
+ "recipe":{"size":$size,"epochs":$epochs,"encoder":"$encoder","batch_size":$batchsize,
+           "task":"$task","include_val_pixels":${val:-false},"clip":null,"seed":$seed}}
+END
+  exit 0
+fi
+echo "$kind $words" >> "$LOG"
 [ "$seed" = "$FAIL" ] && exit 1
+[ -n "$SLOW" ] && sleep "$SLOW"
 mkdir -p "$out"
 sha256() { sha256sum | cut -d' ' -f1; }
 random() { echo "{\"kind\":\"random\",\"seed\":$1,\"sha256\":\"$(echo "$1" | sha256)\"}"; }
@@ -79,9 +92,20 @@ impl Bench {
         self.folder.path().join(name)
     }
 
+    /// A run's directory, by its name without the hash.
+    #[track_caller]
+    fn run_folder(&self, run: &str) -> PathBuf {
+        let names = fs::read_dir(self.path("out")).unwrap().flatten().map(|entry| entry.path());
+        let begins = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            name.rsplit_once('-').is_some_and(|(name, _)| name == run)
+        };
+        names.into_iter().find(begins).unwrap_or_else(|| panic!("no {run}"))
+    }
+
     /// A run's record.
     fn record(&self, run: &str) -> PathBuf {
-        self.path("out").join(run).join("record.json")
+        self.run_folder(run).join("record.json")
     }
 
     /// Changes a run's record.
@@ -178,13 +202,13 @@ fn finished_runs_are_not_done_again() {
     assert!(!output.status.success());
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(
-        errors.contains("random/seed2 did not finish") && errors.contains("goes on"),
+        errors.contains("finetune-32px-2ep-random-s2") && errors.contains("goes on"),
         "{errors}"
     );
     let before = bench.log().len();
     let first = bench.works(&small);
-    // Seed 2 failed with random weights; the pretraining and seeds 0 and 1 were kept.
-    assert_eq!(bench.log().len() - before, 1 + 3 + 1);
+    // Seed 2 failed, from random weights and from jigsaw; the rest was done and kept.
+    assert_eq!(bench.log().len() - before, 2 + 1);
     let after = bench.log().len();
     assert_eq!(bench.works(&small), first);
     assert_eq!(bench.log().len(), after);
@@ -197,16 +221,17 @@ fn another_runs_record_is_refused() {
     let bench = Bench::new();
     let small = ["--sizes", "32", "--epochs", "2", "--init", "random,jigsaw"];
     bench.works(&small);
-    let output = bench.run(&[&small[..], &["--encoder", "resnet18"]].concat(), "none");
+    // Another recipe has another directory; a record that was put into the wrong one is no result.
+    bench.forge("finetune-32px-2ep-random-s1", |record| record["recipe"]["encoder"] = "vgg".into());
+    let output = bench.run(&small, "none");
     let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && errors.contains("encoder"), "{errors}");
-    assert!(errors.contains("resnet18") && errors.contains("--out"), "{errors}");
+    assert!(!output.status.success() && errors.contains("encoder \"vgg\""), "{errors}");
+    assert!(errors.contains("--out"), "{errors}");
+    fs::remove_file(bench.record("finetune-32px-2ep-random-s1")).unwrap();
+    bench.works(&small);
 
-    let folders = fs::read_dir(bench.path("out/pretrain")).unwrap().flatten();
-    let encoder = folders
-        .map(|entry| entry.path().join("seed0/encoder.safetensors"))
-        .find(|path| path.exists());
-    fs::write(encoder.unwrap(), "other weights").unwrap();
+    let encoder = bench.run_folder("pretrain-32px-2ep-jigsaw-s0").join("encoder.safetensors");
+    fs::write(encoder, "other weights").unwrap();
     let output = bench.run(&small, "none");
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && errors.contains("SHA-256"), "{errors}");

@@ -86,11 +86,12 @@ fn a_browser_shows_the_page_light_and_dark() {
     bench.works(&["--sizes", "32", "--epochs", "4,8", "--runs", "3,1"]);
     // A real picture in the place of the stand-in's.
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/grey-blur.png");
-    for entry in fs::read_dir(bench.path("out/pretrain")).unwrap().flatten() {
-        fs::copy(&example, entry.path().join("seed0/show.png")).unwrap();
+    for task in ["grey-blur", "inpaint"] {
+        let folder = bench.run_folder(&format!("pretrain-32px-2ep-{task}-s0"));
+        fs::copy(&example, folder.join("show.png")).unwrap();
     }
     // A row that breaks a rule is part of the picture.
-    bench.forge("cells/32px-8ep-inpaint/seed0", |record: &mut Value| {
+    bench.forge("finetune-32px-8ep-inpaint-s0", |record: &mut Value| {
         record["result"]["views"] = 10.into();
     });
     bench.works(&["--sizes", "32", "--epochs", "4,8", "--runs", "3,1"]);

@@ -10,8 +10,8 @@ use crate::{Bench, json};
 #[test]
 fn broken_rules_are_marked_everywhere() {
     let small = ["--sizes", "32", "--epochs", "2,4", "--init", "random,jigsaw"];
-    let random = "cells/32px-2ep-random/seed1";
-    let jigsaw = "cells/32px-2ep-jigsaw/seed1";
+    let random = "finetune-32px-2ep-random-s1";
+    let jigsaw = "finetune-32px-2ep-jigsaw-s1";
     let supervised = || {
         serde_json::json!({"kind": "file", "sha256": "a".repeat(64), "pretrained": {
             "task": "classify", "seed": 0, "epochs": 5, "fingerprint": "f", "pretrained_on": ["train"],
@@ -85,17 +85,15 @@ fn broken_rules_are_marked_everywhere() {
                 // The lie is told consistently: only the chain's end gives it away.
                 for run in ["2ep-jigsaw", "4ep-jigsaw"] {
                     for seed in 0..3 {
-                        bench.forge(&format!("cells/32px-{run}/seed{seed}"), |record| {
+                        bench.forge(&format!("finetune-32px-{run}-s{seed}"), |record| {
                             record["initial_weights"]["pretrained"]["initial_weights"] =
                                 supervised();
                         });
                     }
                 }
-                let folders = fs::read_dir(bench.path("out/pretrain")).unwrap().flatten();
-                for folder in folders {
-                    let run = format!("pretrain/{}/seed0", folder.file_name().display());
-                    bench.forge(&run, |record| record["initial_weights"] = supervised());
-                }
+                bench.forge("pretrain-32px-2ep-jigsaw-s0", |record| {
+                    record["initial_weights"] = supervised();
+                });
             }),
         ),
         (
