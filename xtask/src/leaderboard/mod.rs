@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME|DIR")]
     data: Option<String>,
     /// Read the recipe from a TOML file, such as the recipe.toml that a leaderboard leaves in its
-    /// folder; its keys are named after the flags, and flags win. Tables [pretrain] and [finetune]
+    /// folder; its keys are named after the flags, and flags win. Its tables pretrain and finetune
     /// take further flags of `pretext`, such as lr and optimiser
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
