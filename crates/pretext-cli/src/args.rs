@@ -152,6 +152,11 @@ pub(crate) struct ShowArgs {
     /// What the network has to solve
     #[arg(long, value_name = "NAME", default_value = "grey-blur", value_parser = task_names())]
     task: String,
+    /// A fine-tuning run's folder: draw the pictures that it was most wrong about instead
+    #[arg(long, value_name = "DIR", conflicts_with_all = [
+        "task", "weights", "size", "count", "seed", "regions", "side", "sigma", "tiles", "permutations",
+    ])]
+    pub(crate) mistakes: Option<PathBuf>,
     /// A run's pretext.safetensors, to draw its predictions; its size and parameters are used
     #[arg(long, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,

@@ -106,6 +106,10 @@ fn train(
     let loader = run::loader(common, pictures.len(), control);
     let steps = run::steps(common.batch_size, pictures.len());
     control.begin(&line, common.epochs, steps, pictures.len(), &parameters, &progress);
+    let score_now = |control: &mut Control<'_>| {
+        let (size, batch_size) = (common.size, common.batch_size);
+        evaluate::score(&classifier, data.classes(), data, size, batch_size, control)
+    };
     let mut saved_at = Instant::now();
     let mut score = None;
     let buffers = Buffers::new([batch::numbers(common.size)]);
@@ -158,7 +162,7 @@ fn train(
         drop(batches);
 
         let validating = Instant::now();
-        score = evaluate::score(&classifier, data, common.size, common.batch_size, control)?;
+        score = score_now(control)?;
         let (loss, accuracy) = score.as_ref().map_or((None, None), |s| (s.val_loss, s.accuracy));
         let ended = progress.end_epoch(loss, accuracy, validating.elapsed());
         (control.report)(Event::Epoch(ended));
@@ -173,8 +177,7 @@ fn train(
     // A run that was killed between its last checkpoint and its record has no score in memory.
     let score = match score {
         Some(score) => score,
-        None => evaluate::score(&classifier, data, common.size, common.batch_size, control)?
-            .unwrap_or_default(),
+        None => score_now(control)?.unwrap_or_default(),
     };
     let provenance = Pretrained {
         task: "classify".into(),

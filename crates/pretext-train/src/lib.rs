@@ -26,6 +26,8 @@ pub mod preview;
 
 pub mod show;
 
+pub mod mistakes;
+
 pub mod record;
 
 pub mod saved;
@@ -41,7 +43,9 @@ mod network;
 mod probe;
 mod progress;
 mod run;
+mod sheet;
 mod status;
+mod tally;
 
 pub use checkpoint::FILE as CHECKPOINT;
 pub use error::{Error, Result};

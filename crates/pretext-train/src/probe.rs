@@ -6,8 +6,8 @@ use pretext_data::Dataset;
 use crate::batch;
 use crate::embed::Features;
 use crate::error::{Error, Result};
-use crate::evaluate::Tally;
 use crate::record::Score;
+use crate::tally::Tally;
 
 /// Neighbours that vote, as the usual protocol has it (Wu et al., "Unsupervised Feature Learning
 /// via Non-Parametric Instance Discrimination", 2018; 20 for small data sets).
@@ -83,9 +83,9 @@ impl Task {
 
     fn score(&self, answers: &[u32]) -> Score {
         let places: Vec<_> = self.val_labels.iter().map(|&label| Some(label)).collect();
-        let mut tally = Tally::new(self.classes.len());
+        let mut tally = Tally::new(&self.classes, &self.classes);
         tally.answers(&self.val_labels, &places, answers);
-        tally.score(&self.classes).unwrap_or_default()
+        tally.score().unwrap_or_default()
     }
 }
 

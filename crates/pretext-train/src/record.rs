@@ -3,6 +3,7 @@
 //! Tables are made from records alone, so a record says everything a reader could doubt: the
 //! recipe, the data by fingerprint, the code, the machine, and what the initial weights were.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -231,6 +232,9 @@ pub struct Score {
     pub views: Option<u32>,
     /// The same for each class that was scored.
     pub per_class: Vec<ClassScore>,
+    /// The pictures that were mistaken with most confidence, the surest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mistakes: Vec<Mistake>,
 }
 
 /// One class's share of a score.
@@ -242,6 +246,25 @@ pub struct ClassScore {
     pub correct: usize,
     /// Of how many.
     pub total: usize,
+    /// How often each class was the answer, for those that were: a row of the confusion matrix.
+    /// Empty in records of before it was noted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<String, usize>,
+}
+
+/// A picture that was taken for something else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// Its name in the data set.
+    pub picture: String,
+    /// Its place in `val/`, in the data set's stable order.
+    pub index: usize,
+    /// What it shows.
+    pub class: String,
+    /// What it was taken for.
+    pub answer: String,
+    /// How sure the network was of that: the softmax's share, `0..=1`.
+    pub probability: f64,
 }
 
 impl Record {

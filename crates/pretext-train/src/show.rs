@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use image::{ImageFormat, Rgb, RgbImage};
 use pretext_augment::{EvalCrop, Image, Plan, Transform as _};
 use pretext_data::{Dataset, Pictures};
 use pretext_models::Mode;
@@ -10,17 +9,12 @@ use rand::seq::SliceRandom as _;
 
 use crate::batch::{self, NORMALISE};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::network::PretextNetwork;
 use crate::recipe::PretrainRecipe;
 use crate::saved::{FileKind, WeightFile};
+use crate::sheet::Sheet;
 use crate::streams::{Purpose, stream};
 use crate::tasks::{self, Goal};
-
-/// Space between pictures, in pixels.
-const GAP: u32 = 4;
-/// Its colour.
-const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 
 /// What to show.
 #[derive(Clone, Debug)]
@@ -73,7 +67,7 @@ pub fn show(
     };
     let rows = rows(figure, &recipe, network.as_ref(), &data)?;
     let classes = rows.iter().filter_map(|row| row.classes).collect();
-    write_png(&draw(&rows, network.is_some()), out)?;
+    draw(&rows, network.is_some()).write(out)?;
     Ok(classes)
 }
 
@@ -132,37 +126,16 @@ fn rows(
     Ok(rows)
 }
 
-fn draw(rows: &[Row], predictions: bool) -> RgbImage {
+fn draw(rows: &[Row], predictions: bool) -> Sheet {
     let side = rows.first().map_or(0, |row| row.clean.size().width);
     let columns =
         if predictions && rows.iter().any(|row| row.prediction.is_some()) { 3 } else { 2 };
-    let pitch = side + GAP;
-    let (width, height) = (columns * pitch + GAP, rows.len() as u32 * pitch + GAP);
-    let mut sheet = RgbImage::from_pixel(width, height, PAPER);
+    let mut sheet = Sheet::new(columns, rows.len(), side);
     for (y, row) in rows.iter().enumerate() {
         let pictures = [Some(&row.input), Some(&row.clean), row.prediction.as_ref()];
         for (x, picture) in pictures.into_iter().flatten().enumerate() {
-            paste(&mut sheet, picture, GAP + x as u32 * pitch, GAP + y as u32 * pitch);
+            sheet.put(picture, x, y);
         }
     }
     sheet
-}
-
-fn paste(sheet: &mut RgbImage, picture: &Image, left: u32, top: u32) {
-    let width = picture.size().width.max(1) as usize;
-    for (i, pixel) in picture.pixels().chunks_exact(3).enumerate() {
-        let (x, y) = (left + (i % width) as u32, top + (i / width) as u32);
-        if x < sheet.width() && y < sheet.height() {
-            sheet.put_pixel(x, y, Rgb([pixel[0], pixel[1], pixel[2]]));
-        }
-    }
-}
-
-fn write_png(sheet: &RgbImage, out: &Path) -> Result<()> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    sheet.write_to(&mut bytes, ImageFormat::Png).map_err(|error| Error::File {
-        path: out.to_owned(),
-        problem: format!("cannot be written as PNG ({error})"),
-    })?;
-    files::write_whole(out, bytes.get_ref())
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use pretext_train::evaluate::{Evaluation, evaluate};
-use pretext_train::record::Score;
+use pretext_train::record::{ClassScore, Score};
 use serde_json::json;
 
 use super::{say, train};
@@ -31,7 +31,8 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<ExitCode> {
             for class in &score.per_class {
                 let share = 100.0 * class.correct as f64 / class.total as f64;
                 let (name, correct, total) = (&class.class, class.correct, class.total);
-                say(format_args!("  {name:width$}  {share:6.2} %  ({correct} of {total})"))?;
+                let taken = mostly_taken_for(class);
+                say(format_args!("  {name:width$}  {share:6.2} %  ({correct} of {total}{taken})"))?;
             }
         }
         Evaluation::Encoder { neighbours, linear } => {
@@ -40,6 +41,14 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<ExitCode> {
         }
     }
     Ok(failure::DONE)
+}
+
+/// The class that is answered most often in place of the right one.
+fn mostly_taken_for(class: &ClassScore) -> String {
+    let others = class.answers.iter().filter(|(answer, _)| **answer != class.class);
+    // Of equally frequent ones the first by name.
+    let most = others.rev().max_by_key(|(_, count)| **count);
+    most.map_or(String::new(), |(answer, count)| format!("; {count} taken for {answer}"))
 }
 
 fn total(what: &str, score: &Score) -> Result<()> {
