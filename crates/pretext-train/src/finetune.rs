@@ -189,10 +189,12 @@ fn train(
     };
     let path = lease.folder().join(CLASSIFIER);
     saved::write_classifier(&path, &parameters.tensors(), recipe, data.classes(), &provenance)?;
+    let progress = progress.paused(&timer);
     let record = Record {
         format: record::FORMAT,
         kind: "finetune".into(),
-        seconds: progress.seconds + timer.seconds(),
+        seconds: progress.seconds,
+        joules: progress.joules,
         started: progress.started,
         seed: common.seed,
         recipe: identity.recipe,

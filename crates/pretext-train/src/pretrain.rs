@@ -158,10 +158,12 @@ fn train(
         &provenance,
     )?;
     let val_loss = progress.epochs.last().and_then(|epoch| epoch.val_loss);
+    let progress = progress.paused(&timer);
     let record = Record {
         format: record::FORMAT,
         kind: "pretrain".into(),
-        seconds: progress.seconds + timer.seconds(),
+        seconds: progress.seconds,
+        joules: progress.joules,
         started: progress.started,
         seed: common.seed,
         recipe: identity.recipe,

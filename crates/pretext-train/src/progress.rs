@@ -20,6 +20,9 @@ pub(crate) struct Progress {
     pub(crate) step: usize,
     /// Seconds of finished sittings.
     pub(crate) seconds: f64,
+    /// Joules of finished sittings, if all of them could tell.
+    #[serde(default)]
+    pub(crate) joules: Option<f64>,
     tally: Tally,
 }
 
@@ -39,7 +42,8 @@ struct Tally {
 impl Progress {
     pub(crate) fn new(started: String, initial_weights: InitialWeights) -> Self {
         let (epochs, tally) = (Vec::new(), Tally::default());
-        Self { started, initial_weights, epochs, step: 0, seconds: 0.0, tally }
+        let joules = Some(0.0);
+        Self { started, initial_weights, epochs, step: 0, seconds: 0.0, joules, tally }
     }
 
     /// The epoch under way, from 0.
@@ -53,9 +57,10 @@ impl Progress {
         done as f64 / (f64::from(epochs) * steps as f64)
     }
 
-    /// This progress with the sitting's time added, for a checkpoint.
+    /// This progress with the sitting's time and energy added, for a checkpoint or the record.
     pub(crate) fn paused(&self, timer: &Timer) -> Self {
-        Self { seconds: self.seconds + timer.seconds(), ..self.clone() }
+        let joules = self.joules.zip(timer.joules()).map(|(before, now)| before + now);
+        Self { seconds: self.seconds + timer.seconds(), joules, ..self.clone() }
     }
 
     /// Notes a step; `loss` is `None` where too few sound pictures were left to take it.

@@ -29,6 +29,10 @@ pub struct Record {
     pub started: String,
     /// How long it took, over all sittings, in seconds.
     pub seconds: f64,
+    /// What the processor took in that time, in joules, whoever made it work: where the system
+    /// tells it, in all sittings (Linux's power capping framework, which often only root may read).
+    #[serde(default)]
+    pub joules: Option<f64>,
     /// The recipe's seed.
     pub seed: u64,
     /// The recipe, and as `line` its one-line form.

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::checkpoint::{self, Before};
 use crate::control::{Control, Event, Outcome};
+use crate::energy::Meter;
 use crate::error::{AtPath as _, Error, Result};
 use crate::files;
 use crate::lease::{self, Lease};
@@ -22,15 +23,16 @@ use crate::record::{DataRecord, InitialWeights, Record};
 /// Batches that are ready before they are needed.
 const PREFETCH: usize = 4;
 
-/// When a sitting began.
+/// When a sitting began, and what it took since.
 pub(crate) struct Timer {
     started: String,
     clock: Instant,
+    meter: Option<Meter>,
 }
 
 impl Timer {
     pub(crate) fn start() -> Self {
-        Self { started: files::now(), clock: Instant::now() }
+        Self { started: files::now(), clock: Instant::now(), meter: Meter::start() }
     }
 
     pub(crate) fn started(&self) -> String {
@@ -39,6 +41,11 @@ impl Timer {
 
     pub(crate) fn seconds(&self) -> f64 {
         self.clock.elapsed().as_secs_f64()
+    }
+
+    /// What the processor took, in joules, where the system tells it.
+    pub(crate) fn joules(&self) -> Option<f64> {
+        self.meter.as_ref().map(Meter::joules)
     }
 }
 
