@@ -11,6 +11,7 @@ use pretext_models::{Classifier, Mode, Parameters};
 use crate::batch::{self, NORMALISE};
 use crate::checkpoint::{self, Before, Identity};
 use crate::control::{Control, Event, Outcome};
+use crate::curves::Curves;
 use crate::error::{Error, Result};
 use crate::evaluate;
 use crate::lease::Lease;
@@ -110,6 +111,7 @@ fn train(
         let (size, batch_size) = (common.size, common.batch_size);
         evaluate::score(&classifier, data.classes(), data, size, batch_size, control)
     };
+    let mut curves = Curves::new(lease.folder(), &progress, steps)?;
     let mut saved_at = Instant::now();
     let mut score = None;
     let buffers = Buffers::new([batch::numbers(common.size)]);
@@ -146,6 +148,7 @@ fn train(
             })?;
             let took = (waited, working.elapsed());
             progress.note(loss, batch.ids.len(), batch.damaged.len(), rate, took)?;
+            curves.step(&progress, loss, rate)?;
             (control.report)(progress.event());
 
             let stop = control.stopped();
@@ -165,6 +168,7 @@ fn train(
         score = score_now(control)?;
         let (loss, accuracy) = score.as_ref().map_or((None, None), |s| (s.val_loss, s.accuracy));
         let ended = progress.end_epoch(loss, accuracy, validating.elapsed());
+        curves.epoch(ended)?;
         (control.report)(Event::Epoch(ended));
         let now = progress.paused(&timer);
         checkpoint::save(lease, &identity, &parameters, &optimiser, &now)?;

@@ -36,6 +36,7 @@ pub mod lent;
 
 mod batch;
 mod checkpoint;
+mod curves;
 mod energy;
 mod error;
 mod files;

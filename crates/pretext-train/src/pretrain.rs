@@ -10,6 +10,7 @@ use pretext_models::Mode;
 
 use crate::checkpoint::{self, Before, Identity};
 use crate::control::{Control, Event, Outcome};
+use crate::curves::Curves;
 use crate::error::{Error, Result};
 use crate::lease::Lease;
 use crate::lent::lend;
@@ -78,6 +79,7 @@ fn train(
     let loader = run::loader(common, pictures.len(), control);
     let steps = run::steps(common.batch_size, pictures.len());
     control.begin(&line, common.epochs, steps, pictures.len(), parameters, &progress);
+    let mut curves = Curves::new(lease.folder(), &progress, steps)?;
     let mut saved_at = Instant::now();
     let buffers = network.buffers();
 
@@ -108,6 +110,7 @@ fn train(
             })?;
             let took = (waited, working.elapsed());
             progress.note(loss, batch.items.len(), batch.damaged.len(), rate, took)?;
+            curves.step(&progress, loss, rate)?;
             (control.report)(progress.event());
 
             let stop = control.stopped();
@@ -128,6 +131,7 @@ fn train(
         let val_loss =
             held_out.map(|val| validate(recipe, &network, &buffers, val, control)).transpose()?;
         let ended = progress.end_epoch(val_loss.flatten(), None, validating.elapsed());
+        curves.epoch(ended)?;
         (control.report)(Event::Epoch(ended));
         let now = progress.paused(&timer);
         checkpoint::save(lease, &identity, parameters, &optimiser, &now)?;
