@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::lease::Lease;
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
-use crate::record::{self, Record};
+use crate::record::{self, Epoch, Record};
 
 /// The file's name in a run's out folder.
 pub const FILE: &str = "checkpoint.safetensors";
@@ -119,6 +119,40 @@ pub(crate) fn save(
     Ok(path)
 }
 
+/// How far a run had come when it wrote a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// The recipe as one line.
+    pub recipe: String,
+    /// The fingerprint of the run's data.
+    pub fingerprint: String,
+    /// Finished epochs.
+    pub epochs: Vec<Epoch>,
+    /// Steps done in the epoch after them.
+    pub step: usize,
+}
+
+/// What a checkpoint says of itself.
+///
+/// # Errors
+/// If the file cannot be read or is no checkpoint.
+pub fn inspect(path: &Path) -> Result<Standing> {
+    let (_, State { recipe, fingerprint, progress, .. }) = read(path)?;
+    let recipe = recipe["line"].as_str().unwrap_or_default().to_owned();
+    Ok(Standing { recipe, fingerprint, epochs: progress.epochs, step: progress.step })
+}
+
+fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, State)> {
+    let refuse = |problem: String| Error::File { path: path.to_owned(), problem };
+    let (tensors, metadata) = weights::read(path)?;
+    let state = metadata
+        .get(STATE)
+        .ok_or_else(|| refuse("is not a checkpoint; delete it to start this run afresh".into()))?;
+    let state = serde_json::from_str(state)
+        .map_err(|error| refuse(format!("is not a checkpoint of this version ({error})")))?;
+    Ok((tensors, state))
+}
+
 /// Puts network and optimiser where the checkpoint left them.
 ///
 /// # Errors
@@ -130,12 +164,7 @@ pub(crate) fn load(
     optimiser: &mut Optimiser,
 ) -> Result<Progress> {
     let refuse = |problem: String| Error::File { path: path.to_owned(), problem };
-    let (tensors, metadata) = weights::read(path)?;
-    let state = metadata
-        .get(STATE)
-        .ok_or_else(|| refuse("is not a checkpoint; delete it to start this run afresh".into()))?;
-    let state: State = serde_json::from_str(state)
-        .map_err(|error| refuse(format!("is not a checkpoint of this version ({error})")))?;
+    let (tensors, state) = read(path)?;
     if let Some(field) = difference(&state.recipe, &identity.recipe) {
         return Err(refuse(format!(
             "belongs to another recipe ({field}); give the same flags, or another --out"

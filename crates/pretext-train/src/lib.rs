@@ -34,8 +34,9 @@ pub mod saved;
 
 pub mod lent;
 
+pub mod checkpoint;
+
 mod batch;
-mod checkpoint;
 mod curves;
 mod energy;
 mod error;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use pretext_train::Error;
+use pretext_train::checkpoint;
 use pretext_train::data::Dataset;
 use pretext_train::record::{InitialWeights, Machine, Pretrained, Record};
 use pretext_train::saved::{FileKind, WeightFile};
@@ -32,6 +33,11 @@ pub(super) fn run(args: &InfoArgs) -> Result<ExitCode> {
     let file = WeightFile::read(path)?;
     if file.metadata().get("format").is_some_and(|format| format == "pretext-cache") {
         say(Dataset::open(path).map_err(Error::from)?.summary())?;
+    } else if let Ok(standing) = checkpoint::inspect(path) {
+        say(format_args!("checkpoint      {}", standing.recipe))?;
+        say(format_args!("data            {}", standing.fingerprint))?;
+        let (epochs, step) = (standing.epochs.len(), standing.step);
+        say(format_args!("stands behind   {epochs} epochs and {step} steps"))?;
     } else {
         weight_file(path, &file)?;
     }
