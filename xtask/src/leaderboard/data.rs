@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::confusions;
 use super::plan::Matrix;
 use super::records::Board;
 use super::rows::Row;
@@ -47,6 +48,8 @@ pub(super) fn json(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Value {
             })).collect::<Vec<_>>(),
             "broken_rules": row.broken,
             "seconds": row.seconds(),
+            "joules": row.joules(),
+            "confusions": confusions::confusions(row.cell),
             "runs": runs.collect::<Vec<_>>(),
         })
     });
@@ -61,6 +64,7 @@ pub(super) fn json(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Value {
             "train_loss": last.map(|epoch| epoch.train_loss),
             "val_loss": last.and_then(|epoch| epoch.val_loss),
             "seconds": run.record.seconds,
+            "joules": run.record.joules,
         })
     });
     json!({
@@ -74,7 +78,7 @@ pub(super) fn json(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Value {
 
 /// One line a row; what is not known is empty (RFC 4180).
 pub(super) fn csv(rows: &[Row<'_>]) -> String {
-    const COLUMNS: [&str; 19] = [
+    const COLUMNS: [&str; 20] = [
         "size",
         "epochs",
         "initial_weights",
@@ -93,6 +97,7 @@ pub(super) fn csv(rows: &[Row<'_>]) -> String {
         "standing_accuracy",
         "probability_of_beating_standing",
         "seconds",
+        "joules",
         "broken_rules",
     ];
     let mut text = COLUMNS.join(",") + "\r\n";
@@ -122,6 +127,7 @@ pub(super) fn csv(rows: &[Row<'_>]) -> String {
             number(standing.map(|beside| beside.figure.accuracy / 100.0)),
             number(standing.and_then(|beside| beside.probability)),
             row.seconds().to_string(),
+            number(row.joules()),
             row.broken.join("; "),
         ];
         text += &(fields.map(|field| quoted(&field)).join(",") + "\r\n");

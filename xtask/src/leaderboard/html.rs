@@ -11,7 +11,7 @@ use super::chart::{self, Line, chart, escape};
 use super::plan::Matrix;
 use super::records::{Board, Epoch};
 use super::rows::{self, Row};
-use super::{gains, markdown, reproduce};
+use super::{confusions, gains, markdown, reproduce};
 use crate::short;
 
 const STYLE: &str = include_str!("page.css");
@@ -23,6 +23,7 @@ pub(super) fn page(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Result<S
         ("results", "Results", results(rows, board, matrix)),
         ("gains", "What pretraining brought", gain_chart(rows)),
         ("curves", "Learning curves", learning_curves(board)),
+        ("mistakes", "What is taken for what", confusions::section(rows)?),
         ("tasks", "Pretext tasks", pictures(board)?),
         ("reproduce", "Recipes and commands", reproduce::recipes(rows, board, matrix)),
         ("public", "For the public leaderboard", reproduce::public(rows, matrix)),

@@ -4,6 +4,7 @@
 mod binary;
 mod cells;
 mod chart;
+mod confusions;
 mod data;
 mod gains;
 mod html;
@@ -185,6 +186,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     pictures(&mut pretext, &matrix, &done)?;
     let board = records::read(&done, &matrix)?;
+    confusions::draw(&mut pretext, &matrix, &board)?;
     let rows = rows::rows(&board, matrix.is_imagewang());
     let table = markdown::document(&rows, &board, &matrix);
     let json = serde_json::to_vec_pretty(&data::json(&rows, &board, &matrix))?;

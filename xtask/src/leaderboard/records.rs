@@ -1,5 +1,6 @@
 //! What runs left on disk, as far as a table needs it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -16,6 +17,9 @@ pub(super) struct Record {
     pub(super) kind: String,
     pub(super) seed: u64,
     pub(super) seconds: f64,
+    /// What the processor took, where that was known.
+    #[serde(default)]
+    pub(super) joules: Option<f64>,
     pub(super) recipe: Value,
     pub(super) data: Data,
     pub(super) code: Code,
@@ -60,6 +64,28 @@ pub(super) struct Score {
     pub(super) size: Option<u32>,
     /// Views of a picture that an answer came from.
     pub(super) views: Option<u32>,
+    #[serde(default)]
+    pub(super) per_class: Vec<ClassScore>,
+    /// The surest first.
+    #[serde(default)]
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+/// How often each class was answered for one.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ClassScore {
+    pub(super) class: String,
+    #[serde(default)]
+    pub(super) answers: BTreeMap<String, usize>,
+}
+
+/// A picture that was taken for something else.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Mistake {
+    pub(super) picture: String,
+    pub(super) class: String,
+    pub(super) answer: String,
+    pub(super) probability: f64,
 }
 
 /// A cell: the finished runs of one size, number of epochs and initialisation.

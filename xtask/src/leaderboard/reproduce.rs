@@ -45,7 +45,10 @@ pub(super) fn recipes(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Strin
             cell.size,
             cell.epochs,
             if cell.runs.len() == 1 { "1 run".into() } else { format!("{} runs", cell.runs.len()) },
-            rows::duration(row.seconds()),
+            rows::duration(row.seconds())
+                + &row
+                    .joules()
+                    .map_or(String::new(), |joules| format!(" and {}", rows::energy(joules))),
             pre(&commands.join("\n")),
         );
     }

@@ -84,6 +84,11 @@ impl Row<'_> {
     pub(super) fn seconds(&self) -> f64 {
         self.cell.runs.iter().map(|(_, record)| record.seconds).sum()
     }
+
+    /// What the processor took for its runs together, in joules, if all of them could tell.
+    pub(super) fn joules(&self) -> Option<f64> {
+        self.cell.runs.iter().map(|(_, record)| record.joules).sum()
+    }
 }
 
 /// `38.63 ± 0.27`, and of one run `38.63`.
@@ -141,6 +146,14 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
+/// `0.4 Wh` or `12 Wh`.
+pub(super) fn energy(joules: f64) -> String {
+    match joules / 3600.0 {
+        hours if hours < 10.0 => format!("{hours:.1} Wh"),
+        hours => format!("{hours:.0} Wh"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +178,8 @@ mod tests {
         assert_eq!(duration(12.4), "12 s");
         assert_eq!(duration(200.0), "3 min 20 s");
         assert_eq!(duration(7500.0), "2 h 5 min");
+        assert_eq!(energy(1440.0), "0.4 Wh");
+        assert_eq!(energy(43_200.0), "12 Wh");
     }
 
     #[test]
