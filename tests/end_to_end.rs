@@ -92,6 +92,21 @@ fn record(out: &Path) -> Value {
     serde_json::from_slice(&fs::read(out.join("record.json")).unwrap()).unwrap()
 }
 
+/// The surest dozen of wrong answers; a run without any says so.
+fn mistakes_are_named_and_drawn(data: &Path, run: &Path, result: &Value) {
+    let wrong = (result["total"].as_u64().unwrap() - result["correct"].as_u64().unwrap()) as usize;
+    let count = result["mistakes"].as_array().map_or(0, Vec::len);
+    assert_eq!(count, wrong.min(12));
+    let sheet = run.with_extension("png");
+    let line = ["show", "--mistakes", text(run), "--data", text(data), "--out", text(&sheet)];
+    if wrong == 0 {
+        refused(&line, &["without mistakes"]);
+    } else {
+        assert_eq!(works(&line).matches(" taken for ").count(), count);
+        assert!(fs::read(&sheet).unwrap().starts_with(b"\x89PNG"));
+    }
+}
+
 #[test]
 fn from_pictures_to_a_score() {
     let folder = tempfile::tempdir().unwrap();
@@ -117,7 +132,24 @@ fn from_pictures_to_a_score() {
     assert_eq!(second["result"]["total"], 12);
     assert_eq!(second["result"]["size"], second["recipe"]["size"]);
     assert_eq!(second["result"]["views"], 1);
-    assert_eq!(second["result"]["per_class"].as_array().unwrap().len(), 2);
+    let classes = second["result"]["per_class"].as_array().unwrap();
+    assert_eq!(classes.len(), 2);
+    for class in classes {
+        let answers = class["answers"].as_object().unwrap();
+        let right = answers.get(class["class"].as_str().unwrap()).and_then(Value::as_u64);
+        assert_eq!(right.unwrap_or(0), class["correct"].as_u64().unwrap());
+        let all: u64 = answers.values().filter_map(Value::as_u64).sum();
+        assert_eq!(all, class["total"].as_u64().unwrap());
+    }
+    mistakes_are_named_and_drawn(&data, &after, &second["result"]);
+    // What TensorBoard reads: a file a sitting, whose first record names the format.
+    let events = fs::read_dir(&after).unwrap().flatten().map(|entry| entry.path());
+    let mut events = events.filter(|path| text(path).contains("/events.out.tfevents."));
+    let (bytes, more) = (fs::read(events.next().unwrap()).unwrap(), events.next());
+    assert!(bytes.windows(13).any(|part| part == b"brain.Event:2") && more.is_none());
+    let steps = bytes.windows(10).filter(|part| part == b"loss/train").count();
+    let epochs = bytes.windows(12).filter(|part| part == b"accuracy/val").count();
+    assert!(epochs == 3 && steps >= 3 && steps % 3 == 0, "{steps} steps in {epochs} epochs");
     assert_eq!(second["data"]["classes"].as_array().unwrap().len(), 4);
 
     let classifier = after.join("classifier.safetensors");
@@ -333,6 +365,8 @@ fn an_interrupted_run_says_how_to_go_on() {
     let errors = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(130) {
         assert!(errors.contains("--resume"), "{errors}");
+        let told = works(&["info", text(&out.join("checkpoint.safetensors"))]);
+        assert!(told.contains("grey-blur pretraining") && told.contains("epochs and"), "{told}");
         works(&pretrain(&data, &out, &["--epochs", "3", "--resume"]));
     } else {
         assert!(output.status.success(), "{errors}");
@@ -419,7 +453,8 @@ fn help_names_every_task() {
 /// What a clock measured: the only parts in which a resumed run's record differs.
 fn without_times(mut record: Value) -> Value {
     let fields = record.as_object_mut().unwrap();
-    fields.retain(|name, _| name != "started" && name != "seconds");
+    let measured = ["started", "seconds", "joules"];
+    fields.retain(|name, _| !measured.contains(&name.as_str()));
     for epoch in fields["epochs"].as_array_mut().unwrap() {
         let measured = ["seconds", "images_per_second", "data_wait"];
         epoch.as_object_mut().unwrap().retain(|name, _| !measured.contains(&name.as_str()));

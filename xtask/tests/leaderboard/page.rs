@@ -129,3 +129,47 @@ fn a_browser_shows_the_page_light_and_dark() {
         }
     }
 }
+
+#[test]
+fn mistakes_are_told_and_shown() {
+    let bench = Bench::new();
+    let small = ["--sizes", "32", "--epochs", "2", "--init", "random,jigsaw"];
+    bench.works(&small);
+    let page = || fs::read_to_string(bench.path("out/leaderboard.html")).unwrap();
+    assert!(!page().contains("What is taken for what"), "records without matrices tell nothing");
+    for (seed, wrong) in [(0, 5), (2, 7)] {
+        bench.forge(&format!("finetune-32px-2ep-jigsaw-s{seed}"), |record| {
+            record["result"]["per_class"] = serde_json::json!([
+                {"class": "cat", "answers": {"cat": 20 - wrong, "d<g": wrong}},
+                {"class": "fox", "answers": {"fox": 20}},
+            ]);
+        });
+    }
+    // The first run made no mistakes that it noted: the next one stands for the row.
+    bench.forge("finetune-32px-2ep-jigsaw-s2", |record| {
+        record["result"]["mistakes"] = serde_json::json!([
+            {"picture": "val/cat/1.jpg", "index": 3, "class": "cat", "answer": "d<g", "probability": 0.97},
+        ]);
+    });
+    bench.works(&small);
+    let page = page();
+    for part in [
+        "<summary>jigsaw, 32 px, 2 epochs</summary>\n<div class=\"wide\" role=\"region\" \
+         aria-label=\"Confusion matrix of jigsaw",
+        // Both runs together: 28 of 40 cats, 12 taken for something that is no row.
+        "<th scope=\"row\">cat</th><td class=\"right\" style=\"--share: 70%\">28</td>\
+         <td style=\"--share: 0%\"></td><td style=\"--share: 30%\">12</td></tr>",
+        "run of seed 2 was surest",
+        "aria-label=\"val/cat/1.jpg\"",
+        "<b>cat</b> taken for d&lt;g (97 %)",
+        "href=\"data:image/png;base64,cG5n\"",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    let drawn: Vec<_> = bench.log().into_iter().filter(|run| run.contains("--mistakes")).collect();
+    let [drawn] = &drawn[..] else { panic!("{drawn:?}") };
+    assert!(drawn.starts_with("show ") && drawn.contains("finetune-32px-2ep-jigsaw-s2"), "{drawn}");
+    let rows = &json(&bench.path("out/leaderboard.json"))["rows"];
+    assert_eq!(rows[1]["confusions"]["cat"]["d<g"], 12);
+    assert_eq!(rows[0]["confusions"], serde_json::json!({}));
+}
