@@ -1,6 +1,7 @@
 //! Chores of this repository, run as `cargo xtask <name>`.
 
 mod bench;
+mod cuda_toolkit;
 mod fetch_data;
 mod leaderboard;
 
@@ -15,6 +16,9 @@ enum Xtask {
     /// Measure speed beside our peers
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Set up what the feature `cuda` is compiled with, where no CUDA is installed; prints the
+    /// environment to use it: eval "$(cargo xtask cuda-toolkit)"
+    CudaToolkit(cuda_toolkit::Args),
     /// Download, check and unpack data sets
     FetchData(fetch_data::Args),
     /// Train every cell of the matrix that is not finished, and print the table
@@ -24,6 +28,7 @@ enum Xtask {
 fn main() -> ExitCode {
     let done = match Xtask::try_parse() {
         Ok(Xtask::Bench(bench)) => bench::run(&bench),
+        Ok(Xtask::CudaToolkit(args)) => cuda_toolkit::run(&args),
         Ok(Xtask::FetchData(args)) => fetch_data::run(&args),
         Ok(Xtask::Leaderboard(args)) => leaderboard::run(&args),
         Err(error) if error.use_stderr() => {
