@@ -33,6 +33,10 @@
 
 #![deny(unsafe_code)]
 
+/// So that tests in here share code with those in `tests/`.
+#[cfg(test)]
+extern crate self as pretext_augment;
+
 mod image;
 mod image_ref;
 mod normalise;
@@ -44,6 +48,11 @@ mod transform;
 pub mod transforms;
 
 mod fused;
+#[cfg(any(test, feature = "cuda"))]
+mod program;
+
+#[cfg(feature = "cuda")]
+pub mod cuda;
 
 pub mod presets;
 #[cfg(feature = "candle")]

@@ -46,8 +46,7 @@ impl Windows {
     pub(crate) fn set(&mut self, from: u32, to: u32, wanted: Range<u32>) {
         let (from, scale) = (f64::from(from), f64::from(from) / f64::from(to));
         let reach = scale.max(1.0);
-        // No more pixels than this have a centre under a triangle of twice the reach.
-        self.pairs = ((2.0 * reach).ceil().min(from) as usize).div_ceil(2);
+        self.pairs = pairs(from, reach);
         let inverse = 1.0 / reach;
         self.firsts.clear();
         self.weights.clear();
@@ -102,6 +101,20 @@ impl Windows {
         let last = self.firsts.last().map_or(0, |&first| first);
         first..last.saturating_add(2 * self.pairs as u32).min(from)
     }
+}
+
+/// Pairs of weights for an output pixel that reaches so far in a line of `from` pixels: no more pixels
+/// have a centre under a triangle of twice the reach.
+#[inline(always)]
+fn pairs(from: f64, reach: f64) -> usize {
+    ((2.0 * reach).ceil().min(from) as usize).div_ceil(2)
+}
+
+/// Pairs of weights for each output pixel of a line of `to` pixels made of one of `from`.
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) fn pairs_of(from: u32, to: u32) -> usize {
+    let from = f64::from(from);
+    pairs(from, (from / f64::from(to)).max(1.0))
 }
 
 /// Rounded to the nearest whole number, halves to even; for numbers of less than 31 bits.

@@ -1,0 +1,100 @@
+// One view: its steps, first to last, and what a network takes from it.
+//
+// A block of threads makes a view by itself. Its canvas, three planes of bytes, is the only copy of
+// the pixels between the picture and the network's input, and lies in shared memory where it fits.
+#pragma once
+
+#include "blur.cuh"
+#include "load.cuh"
+#include "places.cuh"
+#include "write.cuh"
+
+namespace pretext {
+
+// Carries out a step that is not on single pixels.
+template <class Block>
+PRETEXT_FN void carry_out(Block &block, const Step &step, const uint32_t *data, Source &source,
+                          Canvas &canvas, const Scratch &scratch, uint8_t *spill) {
+    uint8_t *spare = scratch.bytes;
+    switch (step.kind) {
+    case LOAD:
+        canvas = Canvas(canvas.planes, step.rect.width, step.rect.height);
+        load(block, source, step, canvas);
+        break;
+    case RESAMPLE:
+        canvas = Canvas(canvas.planes, step.other.width, step.other.height);
+        resample(block, source, step, canvas, scratch);
+        break;
+    case INTERLEAVE:
+        source = interleave(block, canvas, spill);
+        break;
+    case FLIP:
+        flip(block, canvas);
+        break;
+    case LUMA:
+        spare_luma(block, canvas, spare);
+        break;
+    case SPARE:
+        spare_channel(block, canvas, step.channels, spare);
+        break;
+    case BLUR:
+        blur(block, step, data, canvas, spare, scratch.behind(canvas.plane_bytes()));
+        break;
+    case FILL:
+    case FILL_NOISE:
+        fill(block, step, data, canvas);
+        break;
+    case ADD_NOISE:
+        add_noise(block, step, data, canvas);
+        break;
+    case SHUFFLE:
+        shuffle(block, step, data, Move(step, canvas, spare));
+        break;
+    case SWAP:
+        swap(block, step, Move(step, canvas, spare));
+        break;
+    default: // TILES
+        tiles(block, step, data, canvas, Move(step, canvas, spare));
+    }
+}
+
+// Makes the view of a number. `planes`, `scratch` and `spill` are of the sizes that the batch says
+// and of this block alone.
+template <class Block>
+PRETEXT_FN void make_view(Block &block, const uint32_t *params, uint32_t index,
+                          const uint8_t *pictures, uint8_t *planes, uint8_t *scratch_bytes,
+                          uint8_t *spill, void *out) {
+    const Batch &batch = *(const Batch *)params;
+    const View &view = ((const View *)(params + sizeof(Batch) / 4))[index];
+    const Step *steps = (const Step *)(params + batch.steps_at) + view.first;
+    const uint32_t *data = params + batch.data_at;
+    const Scratch scratch{scratch_bytes, batch.scratch};
+    const uint64_t offset = (uint64_t)view.picture_high << 32 | view.picture_low;
+    Source source{pictures + offset, 3 * (uint64_t)view.width, view.width, view.height};
+    Canvas canvas(planes, 0, 0);
+    // Steps on single pixels wait until something needs their result.
+    Points waiting{steps, 0, 0.0f};
+    for (uint32_t s = 0; s < view.steps; s++) {
+        const Step &step = steps[s];
+        if (is_point(step.kind)) {
+            waiting.count += 1;
+            continue;
+        }
+        if (step.kind == MEAN) {
+            waiting.mean = apply_and_mean(block, canvas, waiting);
+        } else {
+            if (waiting.count > 0) {
+                apply_points(block, canvas, waiting);
+                block.sync();
+            }
+            carry_out(block, step, data, source, canvas, scratch, spill);
+        }
+        block.sync();
+        waiting.steps = steps + s + 1;
+        waiting.count = 0;
+    }
+    write(block, batch, index, canvas, waiting, out);
+    block.sync();
+}
+
+}  // namespace pretext

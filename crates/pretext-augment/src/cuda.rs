@@ -1,0 +1,218 @@
+//! Batches of views made on a GPU, from pictures that stay in its memory.
+//!
+//! The kernels in `kernels/` do what [`Plan::apply`](crate::Plan::apply) and
+//! [`Normalise`](crate::Normalise) do, to the last bit; compiled for the processor, they are held
+//! against them in this crate's tests.
+
+#![allow(unsafe_code)]
+
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute as Attribute;
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as Limit;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaSlice, DeviceRepr, LaunchConfig, PushKernelArg as _,
+};
+use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage, WrapErr as _};
+use candle_core::op::BackpropOp;
+use candle_core::{DType, Device, Result, Storage, Tensor, bail};
+
+use crate::program::{Batch, Memory, Number};
+use crate::{Error, ImageRef, Layout, Normalise, Plan, Size};
+
+const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/augment.ptx"));
+const MODULE: &str = "pretext-augment";
+
+/// Threads of a block; the kernels are compiled for no more.
+const THREADS: u32 = 512;
+/// Blocks that a multiprocessor shall hold at a time; the kernels are compiled for it.
+const BLOCKS: u64 = 2;
+/// Bytes of shared memory that the kernels and the driver keep of a multiprocessor's, for each
+/// block.
+const KEPT: u64 = 2048;
+/// More scratch memory than this brings nothing.
+const ROOM: u64 = 1 << 20;
+/// Parts of a block's memory begin at multiples of this.
+const PART: u64 = 16;
+
+/// Pictures of any size in a GPU's memory, one behind the other.
+#[derive(Debug)]
+pub struct Pictures {
+    device: CudaDevice,
+    bytes: CudaSlice<u8>,
+    places: Vec<(u64, Size)>,
+}
+
+impl Pictures {
+    /// Copies pictures to a GPU.
+    ///
+    /// # Errors
+    /// If the device is no GPU, or its memory does not hold them.
+    pub fn new<'a>(
+        device: &Device,
+        pictures: impl IntoIterator<Item = ImageRef<'a>>,
+    ) -> Result<Self> {
+        let device = device.as_cuda_device()?.clone();
+        let (mut bytes, mut places) = (vec![], vec![]);
+        for picture in pictures {
+            places.push((bytes.len() as u64, picture.size()));
+            bytes.extend_from_slice(picture.to_image().pixels());
+        }
+        // The kernels read four bytes at a time, the last ones beyond the end.
+        bytes.resize(bytes.len() + 8, 0);
+        let bytes = device.clone_htod(&bytes)?;
+        Ok(Self { device, bytes, places })
+    }
+
+    /// The size of each picture.
+    pub fn sizes(&self) -> impl ExactSizeIterator<Item = Size> {
+        self.places.iter().map(|(_, size)| *size)
+    }
+
+    /// A batch on the GPU: a view for each pair of a picture's place and its plan, `[N, 3, H, W]` or
+    /// `[N, H, W, 3]`, in `f32`, `bf16` or `f16`. Several views of a picture are made of one copy.
+    ///
+    /// One upload of parameters and one launch; nothing waits for the GPU.
+    ///
+    /// # Errors
+    /// If there are no views, they differ in size, one is of no picture, or the type is another; if
+    /// the GPU is out of memory.
+    pub fn views<'a>(
+        &self,
+        views: impl IntoIterator<Item = (usize, &'a Plan)>,
+        normalise: &Normalise,
+        layout: Layout,
+        dtype: DType,
+    ) -> Result<Tensor> {
+        let mut batch = Batch::default();
+        for (picture, plan) in views {
+            let Some((place, size)) = self.places.get(picture) else {
+                bail!(
+                    "there are {} pictures on the GPU, and none is number {picture}",
+                    self.places.len()
+                )
+            };
+            batch.push(*place, *size, plan).map_err(|size| {
+                let numbers = 3 * size.area() as usize;
+                candle_core::Error::wrap(Error::Output { size, numbers })
+            })?;
+        }
+        let Some(size) = batch.size() else { bail!("a batch of no views has no size") };
+        let (height, width) = (size.height as usize, size.width as usize);
+        let shape = match layout {
+            Layout::Chw => (batch.len(), 3, height, width),
+            Layout::Hwc => (batch.len(), height, width, 3),
+        };
+        let storage = match dtype {
+            DType::F32 => self.launch::<f32>(&batch, size, normalise, layout, Number::F32),
+            DType::BF16 => self.launch::<half::bf16>(&batch, size, normalise, layout, Number::Bf16),
+            DType::F16 => self.launch::<half::f16>(&batch, size, normalise, layout, Number::F16),
+            other => bail!("views are f32, bf16 or f16, not {other:?}"),
+        }?;
+        Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
+    }
+
+    fn launch<T: CudaDType + DeviceRepr>(
+        &self,
+        batch: &Batch,
+        size: Size,
+        normalise: &Normalise,
+        layout: Layout,
+        number: Number,
+    ) -> Result<CudaStorage> {
+        let device = &self.device;
+        let stream = device.cuda_stream();
+        let about = |attribute| stream.context().attribute(attribute).w();
+        let shared = about(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let processors = about(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let (views, processors) = (batch.len() as u64, processors.max(1) as u64);
+        let place = Place::choose(batch.memory(), shared.max(0) as u64);
+        let blocks = views.min(BLOCKS * processors) as u32;
+
+        let words = batch.words(normalise, layout, number, place.scratch as u32);
+        let params = device.clone_htod(&words)?;
+        let bytes = (u64::from(blocks) * place.global).max(1);
+        // SAFETY: the kernels write to this memory before they read from it.
+        let mut memory = unsafe { device.alloc::<u8>(bytes as usize) }?;
+        // SAFETY: the kernels write every number of every view.
+        let mut out = unsafe { device.alloc::<T>(batch.len() * 3 * size.area() as usize) }?;
+
+        let kernel = device.get_or_load_custom_func(place.kernel, MODULE, PTX)?;
+        let limit = Limit::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        kernel.set_attribute(limit, place.shared as i32).w()?;
+        let config = LaunchConfig {
+            grid_dim: (blocks, 1, 1),
+            block_dim: (THREADS, 1, 1),
+            shared_mem_bytes: place.shared as u32,
+        };
+        let mut builder = kernel.builder();
+        builder.arg(&self.bytes).arg(&params).arg(&mut memory).arg(&mut out);
+        // SAFETY: the arguments are those of `KERNEL` in kernels/augment.cu, in its order. Programs
+        // are made by `compile`, which clips what they touch to their pictures and views; the blocks'
+        // memory and the output are as large as `Place` and the batch say.
+        unsafe { builder.launch(config) }.w()?;
+        drop(builder);
+        Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
+    }
+}
+
+/// Where a block's memory lies.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    kernel: &'static str,
+    /// Bytes of shared memory.
+    shared: u64,
+    /// Bytes of the GPU's own memory.
+    global: u64,
+    /// Bytes for scratch, in either.
+    scratch: u64,
+}
+
+impl Place {
+    /// As near as it fits; `most` is what a block can have of shared memory.
+    fn choose(memory: Memory, most: u64) -> Self {
+        let Memory { canvas, scratch, roomy, spill } = memory;
+        let roomy = roomy.min(scratch.max(ROOM));
+        let most = most.saturating_sub(KEPT) / PART * PART;
+        // With half of a multiprocessor's memory, another block works while this one waits.
+        let half = (most / BLOCKS).saturating_sub(KEPT) / PART * PART;
+        for room in [half, most] {
+            if canvas + scratch <= room {
+                let scratch = roomy.min(room - canvas);
+                let shared = canvas + scratch;
+                return Self { kernel: "augment_shared", shared, global: spill, scratch };
+            }
+        }
+        let (kernel, shared, canvas) = if canvas <= most {
+            ("augment_canvas_shared", canvas, 0)
+        } else {
+            ("augment_global", 0, canvas)
+        };
+        Self { kernel, shared, global: canvas + roomy + spill, scratch: roomy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_lies_as_near_as_it_fits() {
+        let memory = |canvas, scratch, roomy| Memory { canvas, scratch, roomy, spill: 160 };
+        let most = 100 * 1024;
+        let kernel = |memory| Place::choose(memory, most).kernel;
+        assert_eq!(kernel(memory(49_152, 16, 4096)), "augment_shared");
+        assert_eq!(kernel(memory(49_152, 60_000, 60_000)), "augment_canvas_shared");
+        assert_eq!(kernel(memory(200_000, 16, 16)), "augment_global");
+        for (canvas, scratch, roomy) in
+            [(0, 0, 0), (49_152, 16, 400_000), (90_000, 4_000, 9_000), (1 << 33, 16, 1 << 20)]
+        {
+            let place = Place::choose(memory(canvas, scratch, roomy), most);
+            assert!(place.shared <= most && place.scratch >= scratch && place.scratch <= roomy);
+            assert!(place.shared + place.global >= canvas + scratch + 160, "{place:?}");
+        }
+    }
+
+    #[test]
+    fn a_processor_is_no_gpu() {
+        assert!(Pictures::new(&Device::Cpu, []).is_err());
+    }
+}
