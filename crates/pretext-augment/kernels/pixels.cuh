@@ -46,8 +46,9 @@ struct Scratch {
 PRETEXT_FN uint32_t four_bytes(const uint8_t *at) {
 #ifdef __CUDA_ARCH__
     const uint32_t shift = 8 * (uint32_t)((uintptr_t)at & 3);
+    // No read-only loads: a second resizing reads what the same kernel wrote.
     const uint32_t *word = (const uint32_t *)((uintptr_t)at & ~(uintptr_t)3);
-    return __funnelshift_r(__ldg(word), __ldg(word + 1), shift);
+    return __funnelshift_r(word[0], word[1], shift);
 #else
     uint32_t word;
     memcpy(&word, at, 4);

@@ -97,6 +97,11 @@ impl Pictures {
         }
         let Some(size) = batch.size() else { bail!("a batch of no views has no size") };
         let (height, width) = (size.height as usize, size.width as usize);
+        if !fits(batch.memory()) {
+            bail!(
+                "a view of {width} x {height}, or what it is made of, takes 4 GiB; make it on the processor"
+            )
+        }
         let shape = match layout {
             Layout::Chw => (batch.len(), 3, height, width),
             Layout::Hwc => (batch.len(), height, width, 3),
@@ -154,6 +159,12 @@ impl Pictures {
     }
 }
 
+/// Whether the kernels, which count a block's bytes in 32 bits, can work in so much memory.
+fn fits(memory: Memory) -> bool {
+    let Memory { canvas, scratch, spill, .. } = memory;
+    [canvas, scratch, spill].iter().all(|&bytes| bytes <= u64::from(u32::MAX))
+}
+
 /// Where a block's memory lies.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
@@ -209,6 +220,15 @@ mod tests {
             assert!(place.shared <= most && place.scratch >= scratch && place.scratch <= roomy);
             assert!(place.shared + place.global >= canvas + scratch + 160, "{place:?}");
         }
+    }
+
+    #[test]
+    fn what_32_bits_cannot_count_is_refused() {
+        let memory = Memory { canvas: 3 << 30, scratch: 1 << 30, ..Memory::default() };
+        assert!(fits(memory));
+        assert!(!fits(Memory { canvas: 1 << 32, ..memory }));
+        assert!(!fits(Memory { scratch: 1 << 32, ..memory }));
+        assert!(!fits(Memory { spill: 1 << 33, ..memory }));
     }
 
     #[test]
