@@ -18,9 +18,9 @@ use std::sync::OnceLock;
 use rand::RngExt as _;
 
 use self::common::{SHAPES, noise, size, stream};
-use self::plans::{any_op, any_plan, any_rect};
+use self::plans::{any_op, any_plan, any_rect, every_change, every_colour};
 use super::{Batch, Number};
-use crate::ops::{Colour, Corrupt};
+use crate::ops::Corrupt;
 use crate::{Image, Layout, Normalise, Op, Plan, Rect, Size, presets};
 
 /// The compiled kernels, if there is a compiler.
@@ -221,27 +221,10 @@ fn every_preset_as_batches() {
 #[test]
 fn every_colour_under_every_change() {
     let Some(mut host) = Host::start() else { return };
-    let levels: Vec<u8> = (0..=255).step_by(5).chain([1, 2, 127, 128, 254]).collect();
-    let mut pixels = vec![];
-    for &red in &levels {
-        for &green in &levels {
-            for &blue in &levels {
-                pixels.extend([red, green, blue]);
-            }
-        }
+    let picture = every_colour();
+    for plan in every_change() {
+        check(&mut host, &picture, &plan);
     }
-    let side = levels.len() as u32;
-    let picture = Image::new(size(side * side, side), pixels).unwrap();
-    let odd = [0.0, 0.3, 1.0, 1.7, 60.0, -1.0, f32::NAN, f32::INFINITY];
-    for value in odd {
-        for change in [Colour::Brightness, Colour::Contrast, Colour::Saturation, Colour::Hue] {
-            check(&mut host, &picture, &Op::Colour(change(value)).into());
-        }
-    }
-    for shift in [-0.5, -0.31, -1.0 / 6.0, 0.001, 0.1, 0.25, 1.0 / 3.0, 0.5, 0.999] {
-        check(&mut host, &picture, &Op::Colour(Colour::Hue(shift)).into());
-    }
-    check(&mut host, &picture, &Op::Grey(crate::ops::Grey).into());
 }
 
 #[test]

@@ -4,9 +4,34 @@ use pretext_augment::ops::{
     Blur, Colour, Corrupt, CropResize, Fill, Flip, Grey, GreyBlur, Paint, Region, ResizeCrop,
     Solarise, Tiles,
 };
-use pretext_augment::{Op, Plan, Rect, Size};
+use pretext_augment::{Image, Op, Plan, Rect, Size};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+
+/// All colours of every fifth level and the extremes: what a hue can be made of.
+pub(crate) fn every_colour() -> Image {
+    let levels: Vec<u8> = (0..=255).step_by(5).chain([1, 2, 127, 128, 254]).collect();
+    let mut pixels = vec![];
+    for &red in &levels {
+        for &green in &levels {
+            for &blue in &levels {
+                pixels.extend([red, green, blue]);
+            }
+        }
+    }
+    let side = levels.len() as u32;
+    Image::new(Size { width: side * side, height: side }, pixels).unwrap()
+}
+
+/// Every change of colour, each with ordinary and odd numbers.
+pub(crate) fn every_change() -> Vec<Plan> {
+    let odd = [0.0, 0.3, 1.0, 1.7, 60.0, -1.0, f32::NAN, f32::INFINITY];
+    let kinds = [Colour::Brightness, Colour::Contrast, Colour::Saturation, Colour::Hue];
+    let changes = odd.iter().flat_map(|&value| kinds.map(|change| Op::Colour(change(value))));
+    let shifts = [-0.5, -0.31, -1.0 / 6.0, 0.001, 0.1, 0.25, 1.0 / 3.0, 0.5, 0.999];
+    let hues = shifts.map(|shift| Op::Colour(Colour::Hue(shift)));
+    changes.chain(hues).chain([Op::Grey(Grey)]).map(Plan::from).collect()
+}
 
 /// Up to six operations for a picture of this size.
 pub(crate) fn any_plan(rng: &mut StdRng, mut size: Size) -> Plan {
