@@ -179,23 +179,30 @@ fn memory_is_bounded_by_prefetch() {
     }
 }
 
-#[test]
-fn dropping_in_mid_epoch_joins_the_threads() {
-    let (_root, pictures) = pictures(&[]);
+/// Takes some batches and drops the rest; `start` gives its threads what it is given.
+#[track_caller]
+fn joins_when_dropped<B: Iterator>(start: impl Fn(Arc<()>) -> B) {
     for taken in 0..3 {
         let alive = Arc::new(());
-        let inside = Arc::clone(&alive);
-        let mut batches = loader(3).batches(&pictures, (0..50).collect(), move |id, picture| {
-            let _inside = &inside;
-            slowly(id, picture)
-        });
+        let mut batches = start(Arc::clone(&alive));
         for _ in 0..taken {
-            batches.next().unwrap().unwrap();
+            assert!(batches.next().is_some());
         }
         drop(batches);
         // Each thread holds the closure; when they are joined, only this one is left.
         assert_eq!(Arc::strong_count(&alive), 1);
     }
+}
+
+#[test]
+fn dropping_in_mid_epoch_joins_the_threads() {
+    let (_root, pictures) = pictures(&[]);
+    joins_when_dropped(|inside| {
+        loader(3).batches(&pictures, (0..50).collect(), move |id, picture| {
+            let _inside = &inside;
+            slowly(id, picture)
+        })
+    });
 }
 
 #[test]
@@ -301,20 +308,12 @@ fn strict_and_panics_end_rows_as_they_end_items() {
 fn rows_may_be_dropped_in_mid_epoch() {
     let (_root, pictures) = pictures(&[]);
     let buffers = Buffers::<u8, 1>::new([1]);
-    for taken in 0..3 {
-        let alive = Arc::new(());
-        let inside = Arc::clone(&alive);
-        let mut batches =
-            loader(3).rows(&buffers, &pictures, (0..50).collect(), move |id, picture, _| {
-                let _inside = &inside;
-                slowly(id, picture)
-            });
-        for _ in 0..taken {
-            batches.next().unwrap().unwrap();
-        }
-        drop(batches);
-        assert_eq!(Arc::strong_count(&alive), 1);
-    }
+    joins_when_dropped(|inside| {
+        loader(3).rows(&buffers, &pictures, (0..50).collect(), move |id, picture, _| {
+            let _inside = &inside;
+            slowly(id, picture)
+        })
+    });
 }
 
 #[test]
