@@ -105,7 +105,7 @@ fn stamp(cudarc: &Path) -> String {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex(&hash.finalize())
 }
 
 /// Makes the toolkit beside its place and moves it there when it is whole.

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::binary::Pretext;
 use super::plan::{Matrix, RANDOM, Step};
-use crate::{short, write_whole};
+use crate::{hex, short, write_whole};
 
 /// The file's name in a leaderboard's folder.
 pub(super) const FILE: &str = "cells.json";
@@ -104,8 +104,7 @@ pub(super) fn freeze(matrix: &mut Matrix, pretext: &mut Pretext) -> Result<Vec<u
             _ => None,
         };
         let recipe = canonical(&preview, before.as_deref())?;
-        let hash: String =
-            Sha256::digest(&recipe).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(&Sha256::digest(&recipe)[..4]);
         let cell = Frozen {
             index: 0,
             name: format!("{}-{hash}", step.name(matrix)),

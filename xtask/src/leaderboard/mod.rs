@@ -152,7 +152,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         let binary = pretext.path()?;
         let base = slurm::base(&matrix.out, &binary, args.threads)?;
-        let mut report = slurm::base(&matrix.out, &binary, args.threads)?;
+        let mut report = base.clone();
         let kept = matrix.out.join("recipe.toml").display().to_string();
         report.extend(["--report".into(), "--recipe".into(), kept]);
         let open: Vec<_> = wanted

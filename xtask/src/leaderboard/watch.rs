@@ -10,6 +10,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::cells::{self, Frozen};
+use super::rows::duration;
 use crate::say;
 
 /// Time between two looks.
@@ -100,7 +101,8 @@ fn line((cell, standing): &(&Frozen, Standing)) -> String {
         Standing::Done(Some(accuracy)) => format!("done  val accuracy {:.2} %", 100.0 * accuracy),
         Standing::Done(None) => "done".into(),
         Standing::UnderWay(share, remaining, told) => {
-            let eta = remaining.map_or(String::new(), |seconds| format!("  ETA {}", time(seconds)));
+            let eta =
+                remaining.map_or(String::new(), |seconds| format!("  ETA {}", duration(seconds)));
             format!("{:3.0} %  {told}{eta}", 100.0 * share)
         }
         Standing::Waiting => "waits".into(),
@@ -132,16 +134,7 @@ fn summary(standings: &[(&Frozen, Standing)], done: usize) -> String {
         _ => None,
     });
     if let Some(longest) = left.max_by(f64::total_cmp) {
-        text += &format!("; ETA of what is under way {}", time(longest));
+        text += &format!("; ETA of what is under way {}", duration(longest));
     }
     text
-}
-
-fn time(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match seconds {
-        ..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds.div_ceil(60)),
-        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-    }
 }
