@@ -1,7 +1,8 @@
 //! The launcher `slurm` on a real Slurm, started by the test: a killed job, a lost node and a time
 //! limit cost a cell no more than the work since its last checkpoint.
 //!
-//! Skipped with a word where Slurm is not installed or cannot be started.
+//! Skipped with a word where Slurm is not installed or cannot be started, unless
+//! `PRETEXT_NEED_SLURM` is set.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -67,7 +68,11 @@ impl Cluster {
         let cluster = Self { folder };
         match started {
             Ok(output) if output.status.success() => Some(cluster),
-            _ => None,
+            other => {
+                let needed = std::env::var_os("PRETEXT_NEED_SLURM").is_some();
+                assert!(!needed, "Slurm does not start, and PRETEXT_NEED_SLURM is set: {other:?}");
+                None
+            }
         }
     }
 
