@@ -113,6 +113,30 @@ fn every_byte_is_normalised_to_the_last_bit() {
 }
 
 #[test]
+fn streaming_writes_the_same_numbers_wherever_they_begin() {
+    const AROUND: usize = 40;
+    for width in [1, 7, 16, 63, 64, 65, 200] {
+        let picture = noise(size(width, 3));
+        let mut want = vec![0.0; picture.pixels().len()];
+        Normalise::IMAGENET.to_chw(&picture, &mut want);
+        for isa in Isa::available() {
+            let mut workspace = Workspace::with_isa(isa).streaming(true);
+            for start in 0..AROUND {
+                let mut memory = vec![-9.0; want.len() + 2 * AROUND];
+                let out = &mut memory[start..start + want.len()];
+                let (nothing, layout) = (Plan::nothing(), Layout::Chw);
+                nothing
+                    .write(picture.view(), &Normalise::IMAGENET, layout, &mut workspace, out)
+                    .unwrap();
+                assert!(out == want, "{isa}, {width} px, from {start} on");
+                let around = memory[..start].iter().chain(&memory[start + want.len()..]);
+                assert!(around.copied().eq([-9.0; 2 * AROUND]), "{isa}, {width} px, {start}");
+            }
+        }
+    }
+}
+
+#[test]
 fn rows_may_lie_apart() {
     let size = size(20, 9);
     let picture = noise(size);

@@ -13,7 +13,8 @@ pub(crate) const NORMALISE: Normalise = Normalise::IMAGENET;
 
 thread_local! {
     /// Memory of augmentations, which each of the loader's threads keeps from picture to picture.
-    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new());
+    /// Several batches are under way at a time: more than caches hold.
+    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new().streaming(true));
 }
 
 /// The size of a decoded picture.

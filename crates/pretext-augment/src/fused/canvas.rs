@@ -41,6 +41,7 @@ pub struct Workspace {
     blur: blur::Scratch,
     bytes: Vec<u8>,
     scale: Option<Scale>,
+    streaming: bool,
 }
 
 impl std::fmt::Debug for Workspace {
@@ -61,6 +62,13 @@ impl Workspace {
     pub fn with_isa(isa: Isa) -> Self {
         let isa = if isa.is_available() { isa } else { Isa::Portable };
         Self { isa: Some(isa), ..Self::default() }
+    }
+
+    /// Whether `[3, H, W]` is written past the processor's caches (off by default). That is quicker for
+    /// batches which are larger than these, and slower for a view that is read at once.
+    #[must_use]
+    pub fn streaming(self, streaming: bool) -> Self {
+        Self { streaming, ..self }
     }
 
     /// The instruction set in use.
@@ -140,8 +148,9 @@ impl Canvas<'_> {
         }
         self.load();
         let isa = self.workspace.isa();
-        let Workspace { planes, scale, .. } = &mut *self.workspace;
-        isa.run(Write { planes, scale: Scale::of(scale, *normalise), layout, out });
+        let Workspace { planes, scale, streaming, .. } = &mut *self.workspace;
+        let scale = Scale::of(scale, *normalise);
+        isa.run(Write { planes, scale, layout, streaming: *streaming, out });
         Ok(())
     }
 

@@ -55,10 +55,15 @@ pub(super) trait Vectors: Copy {
     ) -> Self::Sums;
     /// `sums >> SHIFT`, each of which must fit.
     fn narrow<const SHIFT: i32>(self, sums: Self::Sums) -> Self::Words;
-    /// Rows, `stride` numbers apart, to columns: `to[x][y]` becomes `from[y * stride + x]`.
-    fn transpose(self, from: &[i16], stride: usize, to: &mut [[i16; LANES]; LANES]);
+    /// Rows to columns: `to[x][y]` becomes `from[y][x]`.
+    fn transpose(self, from: &[[i16; LANES]; LANES], to: &mut [[i16; LANES]; LANES]);
     /// Columns of bytes to rows: row `y` becomes `columns[..][y]`.
     fn transpose_bytes(self, columns: &[Self::Words; LANES]) -> [[u8; LANES]; LANES];
+    /// Copies past the caches, where the processor can; `fence` must follow before the memory is
+    /// used.
+    fn stream<T: Copy>(self, from: &[T], to: &mut [T]);
+    /// Ends what `stream` began.
+    fn fence(self);
 }
 
 /// Plain loops, which the compiler turns into whatever vectors the processor certainly has.
@@ -125,10 +130,10 @@ impl Vectors for Portable {
     }
 
     #[inline(always)]
-    fn transpose(self, from: &[i16], stride: usize, to: &mut [[i16; LANES]; LANES]) {
-        for (y, row) in from.chunks(stride).take(LANES).enumerate() {
-            for (column, &value) in to.iter_mut().zip(row) {
-                column[y] = value;
+    fn transpose(self, from: &[[i16; LANES]; LANES], to: &mut [[i16; LANES]; LANES]) {
+        for x in 0..LANES {
+            for y in 0..LANES {
+                to[x][y] = from[y][x];
             }
         }
     }
@@ -137,4 +142,12 @@ impl Vectors for Portable {
     fn transpose_bytes(self, columns: &[Self::Words; LANES]) -> [[u8; LANES]; LANES] {
         std::array::from_fn(|y| std::array::from_fn(|x| columns[x][y] as u8))
     }
+
+    #[inline(always)]
+    fn stream<T: Copy>(self, from: &[T], to: &mut [T]) {
+        to.copy_from_slice(from);
+    }
+
+    #[inline(always)]
+    fn fence(self) {}
 }

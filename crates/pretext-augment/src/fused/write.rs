@@ -109,6 +109,8 @@ pub(super) struct Write<'a, E> {
     pub(super) planes: &'a Planes,
     pub(super) scale: &'a Scale,
     pub(super) layout: Layout,
+    /// Past the caches, for [`Layout::Chw`].
+    pub(super) streaming: bool,
     pub(super) out: &'a mut [E],
 }
 
@@ -117,14 +119,19 @@ impl<E: Element> Kernel for Write<'_, E> {
 
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
-        let Self { planes, scale, layout, out } = self;
+        let Self { planes, scale, layout, streaming, out } = self;
         let len = planes.len();
         match layout {
             Layout::Chw => {
                 let planes = planes.channels.iter().zip(&scale.channels);
                 for (out, (plane, channel)) in out.chunks_exact_mut(len).zip(planes) {
-                    convert(v, channel, &plane[..len], out);
+                    if streaming {
+                        stream(v, channel, &plane[..len], out);
+                    } else {
+                        convert(v, channel, &plane[..len], out);
+                    }
                 }
+                v.fence();
             }
             Layout::Hwc => {
                 const CHUNK: usize = 64;
@@ -143,6 +150,25 @@ impl<E: Element> Kernel for Write<'_, E> {
             }
         }
     }
+}
+
+/// [`convert`] past the caches: whole lines of them go to memory, which need not be read before.
+#[inline(always)]
+fn stream<V: Vectors, E: Element>(v: V, channel: &Channel, bytes: &[u8], out: &mut [E]) {
+    const CHUNK: usize = 64;
+    const LINE: usize = 64;
+    let head = out.as_ptr().align_offset(LINE).min(out.len());
+    let (to, out) = out.split_at_mut(head);
+    let (from, bytes) = bytes.split_at(head);
+    convert(v, channel, from, to);
+    let (chunks, rest) = bytes.as_chunks::<CHUNK>();
+    let (outs, to) = out.as_chunks_mut::<CHUNK>();
+    for (out, bytes) in outs.iter_mut().zip(chunks) {
+        let mut values = [E::from_f32(0.0); CHUNK];
+        convert(v, channel, bytes, &mut values);
+        v.stream(&values, out);
+    }
+    convert(v, channel, rest, to);
 }
 
 #[inline(always)]

@@ -153,13 +153,13 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
-    fn transpose(self, from: &[i16], stride: usize, to: &mut [[i16; LANES]; LANES]) {
+    fn transpose(self, from: &[[i16; LANES]; LANES], to: &mut [[i16; LANES]; LANES]) {
         for half in 0..2 {
             // Row `y` in the lower lane, row `y + 8` in the upper one.
             let mut rows = [avx2!(_mm256_setzero_si256()); 8];
             for (y, row) in rows.iter_mut().enumerate() {
-                let low = self.load_half(part(from, y * stride + 8 * half));
-                let high = self.load_half(part(from, (y + 8) * stride + 8 * half));
+                let low = self.load_half(&from[y].as_chunks::<8>().0[half]);
+                let high = self.load_half(&from[y + 8].as_chunks::<8>().0[half]);
                 *row = avx2!(_mm256_set_m128i(high, low));
             }
             // Three perfect shuffles of 8 rows of 8 are a transposition.
@@ -197,10 +197,29 @@ impl Vectors for Avx2 {
         }
         rows
     }
-}
 
-/// 8 numbers from a place on, which are there.
-#[inline(always)]
-fn part(from: &[i16], at: usize) -> &[i16; 8] {
-    from[at..].first_chunk().unwrap_or(&[0; 8])
+    #[inline(always)]
+    fn stream<T: Copy>(self, from: &[T], to: &mut [T]) {
+        assert_eq!(from.len(), to.len());
+        let whole = to.as_ptr().cast::<__m256i>().is_aligned()
+            && size_of_val(to).is_multiple_of(size_of::<__m256i>());
+        if !whole {
+            to.copy_from_slice(from);
+            return;
+        }
+        let (from, to, bytes) = (from.as_ptr(), to.as_mut_ptr(), size_of_val(to));
+        for i in 0..bytes / size_of::<__m256i>() {
+            // SAFETY: both slices hold so many whole vectors, and `to` is aligned for them. `T` is
+            // copied bit by bit; nobody reads it before the fence.
+            unsafe {
+                let vector = _mm256_loadu_si256(from.cast::<__m256i>().add(i));
+                _mm256_stream_si256(to.cast::<__m256i>().add(i), vector);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        avx2!(_mm_sfence());
+    }
 }

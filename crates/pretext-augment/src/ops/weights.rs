@@ -44,38 +44,25 @@ impl Windows {
     /// The same, in the memory of what was here before.
     #[inline(always)]
     pub(crate) fn set(&mut self, from: u32, to: u32, wanted: Range<u32>) {
-        let (from, scale) = (f64::from(from), f64::from(from) / f64::from(to));
-        let reach = scale.max(1.0);
-        self.pairs = pairs(from, reach);
-        let inverse = 1.0 / reach;
+        let line = Line::new(from, to);
+        self.pairs = line.pairs;
+        let count = wanted.len();
         self.firsts.clear();
+        self.firsts.resize(count.next_multiple_of(LANES), 0);
         self.weights.clear();
-        self.weights.resize(wanted.len() * self.pairs, [0; 2]);
-        let slots = self.weights.as_flattened_mut().chunks_exact_mut(2 * self.pairs);
-        for (slots, i) in slots.zip(wanted) {
-            let centre = (f64::from(i) + 0.5) * scale;
-            let first = (centre - reach + 0.5).max(0.0) as u32;
-            let past = (centre + reach + 0.5).min(from) as u32;
-            let nearest = f64::from(first) + 0.5 - centre;
-            // As many steps for each pixel, so that the processor can foresee them.
-            let weight = |k: u32| {
-                let weight = 1.0 - ((nearest + f64::from(k)) * inverse).abs();
-                if weight > 0.0 && first + k < past { weight } else { 0.0 }
-            };
-            let mut sum = 0.0;
-            for k in 0..slots.len() as u32 {
-                sum += weight(k);
+        self.weights.resize(count.next_multiple_of(LANES) * self.pairs, [0; 2]);
+        let weights = self.weights.as_flattened_mut().chunks_exact_mut(2 * LANES * self.pairs);
+        let (firsts, _) = self.firsts.as_chunks_mut::<LANES>();
+        for ((i, firsts), weights) in wanted.step_by(LANES).zip(firsts).zip(weights) {
+            // The usual numbers of pairs are known when this is compiled.
+            match self.pairs {
+                1 => line.windows(i, 2, firsts, weights),
+                2 => line.windows(i, 4, firsts, weights),
+                pairs => line.windows(i, 2 * pairs, firsts, weights),
             }
-            let unit = f64::from(ONE) / sum;
-            let (mut sum, mut before) = (0.0, 0);
-            for (slot, k) in slots.iter_mut().zip(0..) {
-                sum += weight(k);
-                let up_to = nearest_whole(sum * unit);
-                *slot = (up_to - before) as i16;
-                before = up_to;
-            }
-            self.firsts.push(first);
         }
+        self.firsts.truncate(count);
+        self.weights.truncate(count * self.pairs);
     }
 
     /// Pairs of weights for each output pixel.
@@ -95,11 +82,80 @@ impl Windows {
         (self.firsts[i] as usize, &self.weights[i * self.pairs..][..self.pairs])
     }
 
+    /// The first input pixels of `count` output pixels from `i` on, and their weights.
+    #[inline(always)]
+    pub(crate) fn part(&self, i: usize, count: usize) -> (&[u32], &[[i16; 2]]) {
+        let weights = &self.weights[i * self.pairs..][..count * self.pairs];
+        (&self.firsts[i..i + count], weights)
+    }
+
     /// The input pixels that any output pixel is made of, in a line of so many.
     pub(crate) fn reached(&self, from: u32) -> Range<u32> {
         let first = self.firsts.first().map_or(0, |&first| first);
         let last = self.firsts.last().map_or(0, |&first| first);
         first..last.saturating_add(2 * self.pairs as u32).min(from)
+    }
+}
+
+/// Output pixels whose weights are computed together.
+const LANES: usize = 8;
+
+/// A line of pixels that is brought to another length.
+struct Line {
+    from: f64,
+    /// Input pixels for an output pixel.
+    scale: f64,
+    /// How far an output pixel reaches to both sides.
+    reach: f64,
+    pairs: usize,
+}
+
+impl Line {
+    #[inline(always)]
+    fn new(from: u32, to: u32) -> Self {
+        let (from, scale) = (f64::from(from), f64::from(from) / f64::from(to));
+        let reach = scale.max(1.0);
+        Self { from, scale, reach, pairs: pairs(from, reach) }
+    }
+
+    /// The first input pixels of the output pixels from `i` on, and `taps` weights of each.
+    #[allow(clippy::needless_range_loop, reason = "the compiler keeps such arrays in vectors")]
+    #[inline(always)]
+    fn windows(&self, i: u32, taps: usize, firsts: &mut [u32; LANES], weights: &mut [i16]) {
+        let inverse = 1.0 / self.reach;
+        let [mut first, mut past, mut nearest, mut sum, mut unit] = [[0.0; LANES]; 5];
+        for j in 0..LANES {
+            let centre = (f64::from(i + j as u32) + 0.5) * self.scale;
+            first[j] = rounded_down((centre - self.reach + 0.5).max(0.0));
+            past[j] = rounded_down((centre + self.reach + 0.5).min(self.from));
+            nearest[j] = first[j] + 0.5 - centre;
+            firsts[j] = nearest_whole(first[j]) as u32;
+        }
+        // As many steps for each pixel, so that the processor can foresee them.
+        let weight = |j: usize, k: f64| {
+            let weight = 1.0 - ((nearest[j] + k) * inverse).abs();
+            if weight > 0.0 && first[j] + k < past[j] { weight } else { 0.0 }
+        };
+        for k in 0..taps {
+            for j in 0..LANES {
+                sum[j] += weight(j, k as f64);
+            }
+        }
+        for j in 0..LANES {
+            unit[j] = f64::from(ONE) / sum[j];
+        }
+        let (mut sum, mut before) = ([0.0; LANES], [0; LANES]);
+        for k in 0..taps {
+            let mut up_to = [0; LANES];
+            for j in 0..LANES {
+                sum[j] += weight(j, k as f64);
+                up_to[j] = nearest_whole(sum[j] * unit[j]);
+            }
+            for j in 0..LANES {
+                weights[j * taps + k] = (up_to[j] - before[j]) as i16;
+            }
+            before = up_to;
+        }
     }
 }
 
@@ -117,12 +173,21 @@ pub(crate) fn pairs_of(from: u32, to: u32) -> usize {
     pairs(from, (from / f64::from(to)).max(1.0))
 }
 
+/// From here on floats are whole numbers.
+const WHOLE: f64 = 6_755_399_441_055_744.0;
+
 /// Rounded to the nearest whole number, halves to even; for numbers of less than 31 bits.
 #[inline(always)]
 fn nearest_whole(value: f64) -> i32 {
-    // From here on floats are whole numbers, of which these are the lower bits.
-    const WHOLE: f64 = 6_755_399_441_055_744.0;
+    // These are the whole number's lower bits.
     (value + WHOLE).to_bits() as i32
+}
+
+/// Rounded down; for numbers of less than 32 bits. `f64::floor` is a call on some processors.
+#[inline(always)]
+fn rounded_down(value: f64) -> f64 {
+    let near = (value + WHOLE) - WHOLE;
+    if near > value { near - 1.0 } else { near }
 }
 
 /// The weights of a Gaussian with `kernel` taps, an odd number of them and symmetric, without those

@@ -46,7 +46,9 @@ fn loader(data: &Dataset, threads: usize) -> Result<Pass, Box<dyn Error>> {
         epoch += 1;
         let augment = crop_and_flip();
         let prepare = move |id: usize, picture: Picture, [out]: [&mut [f32]; 1]| {
-            write(&augment, borrowed(&picture), (epoch, id), out);
+            WORKSPACE.with_borrow_mut(|workspace| {
+                write(&augment, borrowed(&picture), (epoch, id), workspace, out);
+            });
         };
         for batch in loader.rows(&buffers, &pictures, (0..pictures.len()).collect(), prepare) {
             let (_, views) = batch?;
@@ -77,11 +79,11 @@ fn simclr(data: &Dataset, _: usize) -> Result<Pass, Box<dyn Error>> {
         Box::new(Greyscale { p: 0.2 }),
         Box::new(Probability { p: 0.5, transform: GaussianBlur::new(13, 0.1..=2.0) }),
     ]);
-    let (mut epoch, mut out) = (0, vec![0.0; VALUES]);
+    let (mut epoch, mut workspace, mut out) = (0, Workspace::new(), vec![0.0; VALUES]);
     Ok(Box::new(move || {
         epoch += 1;
         for (id, image) in images.iter().enumerate() {
-            write(&augment, image.view(), (epoch, id), &mut out);
+            write(&augment, image.view(), (epoch, id), &mut workspace, &mut out);
             black_box(&mut out);
         }
         Ok(())
@@ -114,17 +116,22 @@ fn crop_and_flip() -> Compose {
 }
 
 thread_local! {
-    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new());
+    /// As in `pretext_train`.
+    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new().streaming(true));
 }
 
 /// A view of one picture as a network sees it: normalised `[3, 128, 128]`.
-fn write(augment: &Compose, image: ImageRef<'_>, (epoch, id): (u64, usize), out: &mut [f32]) {
+fn write(
+    augment: &Compose,
+    image: ImageRef<'_>,
+    (epoch, id): (u64, usize),
+    workspace: &mut Workspace,
+    out: &mut [f32],
+) {
     let mut rng = stream(0, epoch, id as u64, Purpose::Augment);
     let plan = augment.sample(image.size(), &mut rng);
-    WORKSPACE.with_borrow_mut(|workspace| {
-        plan.write(image, &Normalise::IMAGENET, Layout::Chw, workspace, out)
-            .expect("room for 128 x 128 pixels");
-    });
+    plan.write(image, &Normalise::IMAGENET, Layout::Chw, workspace, out)
+        .expect("room for 128 x 128 pixels");
 }
 
 fn decoded(pictures: &Pictures) -> Result<Vec<Image>, Box<dyn Error>> {
