@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::cells::Frozen;
+use super::memory::Memory;
 use crate::{Ends, say_error, short};
 
 /// Threads from which a second run beside the first gains more than a wider first.
@@ -25,7 +26,7 @@ pub(super) struct Local<'a> {
     pub(super) out: &'a Path,
     pub(super) cells: &'a [Frozen],
     pub(super) binary: PathBuf,
-    /// Cells side by side; by default as many as cores allow.
+    /// Cells side by side; by default as many as cores and memory allow.
     pub(super) jobs: Option<usize>,
     /// Threads of each.
     pub(super) threads: Option<usize>,
@@ -59,6 +60,7 @@ impl Local<'_> {
         let jobs = jobs.clamp(1, open.max(1));
         let threads = self.threads.or((jobs > 1).then(|| (cores / jobs).max(1)));
         let mut running: Vec<(usize, Child)> = Vec::new();
+        let mut memory = Memory::default();
         let mut passed_on = false;
         loop {
             if stop.load(Ordering::Relaxed) && !passed_on {
@@ -93,7 +95,10 @@ impl Local<'_> {
                     return Err(Ends { code: STOPPED as u8, told: told.into() }.into());
                 }
             } else {
-                while running.len() < jobs {
+                while running.len() < jobs
+                    && (self.jobs.is_some()
+                        || memory.has_room(running.iter().map(|(_, child)| child.id())))
+                {
                     let Some((at, wait)) = self.next(&states) else { break };
                     let index = states[at].0;
                     let number = wanted.iter().position(|other| *other == index).unwrap_or(at) + 1;

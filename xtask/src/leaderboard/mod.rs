@@ -10,6 +10,7 @@ mod gains;
 mod html;
 mod launch;
 mod markdown;
+mod memory;
 mod plan;
 mod published;
 mod recipe;
@@ -77,7 +78,7 @@ pub(crate) struct Args {
     /// Where cells run
     #[arg(long, value_enum, default_value_t = Launcher::Local, value_name = "NAME")]
     launcher: Launcher,
-    /// Cells side by side [default: one for every four cores; with slurm as many as it allows]
+    /// Cells side by side [default: one for every four cores while memory lasts; with slurm as many as it allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// An argument for sbatch, such as --sbatch-arg=--time=4:00:00; may be given again
