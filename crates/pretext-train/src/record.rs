@@ -75,7 +75,8 @@ pub struct DataRecord {
 pub struct Code {
     /// The version of this crate.
     pub version: String,
-    /// The commit it was built from, where it was built from a checkout.
+    /// The commit it was built from, where it was built from a checkout; `COMMIT+HASH` if there were
+    /// changes to it.
     pub commit: Option<String>,
     /// What decodes JPEGs: `zune-jpeg` or `libjpeg-turbo`; a few levels of a pixel depend on it.
     /// Empty in records of before there was a choice.

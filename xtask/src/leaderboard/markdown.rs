@@ -52,8 +52,8 @@ pub(super) fn public(rows: &[Row<'_>]) -> String {
         String::from("| Size (px) | Epochs | URL | Accuracy | # Runs |\n|--|--|--|--|--|\n");
     for row in rows.iter().filter(|row| row.broken.is_empty()) {
         let Some((_, record)) = row.cell.runs.first() else { continue };
-        let commit = record.code.commit.as_ref();
-        let tree = commit.map_or(String::new(), |commit| format!("/tree/{commit}"));
+        let commit = record.code.committed();
+        let tree = commit.map_or(String::new(), |(commit, _)| format!("/tree/{commit}"));
         let mean = if row.accuracy.runs > 1 { ", mean" } else { "" };
         let _ = writeln!(
             text,

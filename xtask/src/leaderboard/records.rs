@@ -39,7 +39,16 @@ pub(super) struct Data {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Code {
     pub(super) version: String,
+    /// `COMMIT`, or `COMMIT+HASH` with changes that were not committed.
     pub(super) commit: Option<String>,
+}
+
+impl Code {
+    /// The commit that can be checked out, and whether there were changes to it.
+    pub(super) fn committed(&self) -> Option<(&str, bool)> {
+        let commit = self.commit.as_deref()?;
+        Some(commit.split_once('+').map_or((commit, false), |(commit, _)| (commit, true)))
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -200,5 +209,21 @@ impl Cell {
     pub(super) fn accuracies(&self) -> Vec<(u64, f64)> {
         let records = self.runs.iter().map(|(_, record)| record);
         records.filter_map(|record| Some((record.seed, record.result.accuracy?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_no_part_of_what_can_be_checked_out() {
+        let code = |commit: Option<&str>| Code {
+            version: "0.1.0".into(),
+            commit: commit.map(str::to_owned),
+        };
+        assert_eq!(code(Some("c0ffee")).committed(), Some(("c0ffee", false)));
+        assert_eq!(code(Some("c0ffee+12ab")).committed(), Some(("c0ffee", true)));
+        assert_eq!(code(None).committed(), None);
     }
 }

@@ -11,10 +11,11 @@ use super::rows::{self, Row};
 /// Each row's recipe and the commands that make it.
 pub(super) fn recipes(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> String {
     let steps = matrix.steps();
-    let commit = rows.iter().find_map(|row| row.cell.runs.first()?.1.code.commit.clone());
-    let mut html = commit.map_or(String::new(), |commit| {
+    let commit = rows.iter().find_map(|row| row.cell.runs.first()?.1.code.committed());
+    let mut html = commit.map_or(String::new(), |(commit, changed)| {
         let first = format!("git checkout {commit}\ncargo install --path crates/pretext-cli");
-        format!("<p>Before the first of them:</p>\n{}", pre(&first))
+        let changes = if changed { " (there were changes that were not committed)" } else { "" };
+        format!("<p>Before the first of them{changes}:</p>\n{}", pre(&first))
     });
     for row in rows {
         let cell = row.cell;
