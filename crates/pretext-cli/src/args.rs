@@ -195,8 +195,9 @@ pub(crate) struct InfoArgs {
     /// A file or folder
     #[arg(value_name = "PATH", required_unless_present = "machine")]
     pub(crate) path: Option<PathBuf>,
-    /// Say what this machine computes with; PRETEXT_ISA (avx512-bf16, avx512, avx2 or portable) forces its
-    /// instructions, PRETEXT_WINOGRAD=0 turns off the convolutions that trade rounding for speed
+    /// Say what this machine computes with; PRETEXT_ISA (amx-bf16, avx512-bf16, avx512, avx2 or
+    /// portable) forces its instructions, PRETEXT_WINOGRAD=0 turns off the convolutions that trade
+    /// rounding for speed
     #[arg(long, conflicts_with = "path")]
     pub(crate) machine: bool,
 }

@@ -3,7 +3,7 @@
 //! moves them; at the end stands the share of the machine's peak.
 //!
 //! The peak is what all threads reach by multiplying and adding in registers, measured beside the
-//! operators; pairs of `bf16` are counted against twice that.
+//! operators; `bf16` is counted against twice that with AVX512-BF16 and 16 times with AMX.
 
 #![allow(clippy::print_stdout, reason = "the shares are its output")]
 
@@ -176,7 +176,7 @@ fn peak(c: &mut Criterion) {
     let threads = rayon::current_num_threads();
     let (lanes, run): (usize, fn() -> f32) = match Isa::current() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx512Bf16 => {
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::AmxBf16 => {
             (16, || pulp::x86::V4::try_new().map_or(0.0, |simd| Simd::vectorize(simd, Peak)))
         }
         #[cfg(target_arch = "x86_64")]
@@ -201,7 +201,12 @@ fn shares(_: &mut Criterion) {
     let reached = REACHED.lock().expect("no bench panics");
     let Some((peak, others)) = reached.split_first() else { return };
     println!("\nGFLOP/s and share of the peak, {:.0} GFLOP/s:", peak.1 / 1e9);
-    let pairs = if Isa::current() == Isa::Avx512Bf16 { 2.0 } else { 1.0 };
+    let pairs = match Isa::current() {
+        // 1024 sums of pairs in 16 cycles of the tiles' unit.
+        Isa::AmxBf16 => 16.0,
+        Isa::Avx512Bf16 => 2.0,
+        _ => 1.0,
+    };
     for (name, rate, bf16) in others {
         let peak = peak.1 * if *bf16 { pairs } else { 1.0 };
         println!("{:6.0}  {:3.0} %  {name}", rate / 1e9, rate / peak * 100.0);

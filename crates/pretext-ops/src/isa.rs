@@ -10,6 +10,8 @@ use pulp::WithSimd;
 /// An instruction set that the fast paths are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
+    /// AVX-512 with products of `bf16` tiles (AMX-BF16), else as the next.
+    AmxBf16,
     /// AVX-512 with products of `bf16` pairs (AVX512-BF16), else as the next.
     Avx512Bf16,
     /// x86-64 with AVX-512 (F, BW, CD, DQ and VL): 16 numbers at a time.
@@ -20,17 +22,20 @@ pub enum Isa {
     Portable,
 }
 
-/// The environment variable that forces an instruction set: `avx512-bf16`, `avx512`, `avx2` or
-/// `portable`.
+/// The environment variable that forces an instruction set: `amx-bf16`, `avx512-bf16`, `avx512`,
+/// `avx2` or `portable`.
 pub const ISA_VARIABLE: &str = "PRETEXT_ISA";
 
 impl Isa {
     /// All of them, the fastest first.
-    pub const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
+    pub const ALL: [Self; 5] =
+        [Self::AmxBf16, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
 
-    /// Whether this processor has it.
+    /// Whether this processor has it, and the system lets us use it.
     pub fn is_available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::AmxBf16 => Self::Avx512Bf16.is_available() && crate::amx::is_available(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => {
                 Self::Avx512.is_available() && std::arch::is_x86_feature_detected!("avx512bf16")
@@ -40,7 +45,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => pulp::x86::V3::is_available(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512Bf16 | Self::Avx512 | Self::Avx2 => false,
+            Self::AmxBf16 | Self::Avx512Bf16 | Self::Avx512 | Self::Avx2 => false,
             Self::Portable => true,
         }
     }
@@ -60,6 +65,7 @@ impl Isa {
     /// Its name, as [`ISA_VARIABLE`] takes it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::AmxBf16 => "amx-bf16",
             Self::Avx512Bf16 => "avx512-bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
@@ -70,7 +76,7 @@ impl Isa {
     /// Numbers in a vector.
     pub(crate) fn lanes(self) -> usize {
         match self {
-            Self::Avx512Bf16 | Self::Avx512 => 16,
+            Self::AmxBf16 | Self::Avx512Bf16 | Self::Avx512 => 16,
             Self::Avx2 => 8,
             Self::Portable => 4,
         }
@@ -81,7 +87,7 @@ impl Isa {
     pub(crate) fn run<K: WithSimd>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         match self {
-            Self::Avx512Bf16 | Self::Avx512 => {
+            Self::AmxBf16 | Self::Avx512Bf16 | Self::Avx512 => {
                 if let Some(simd) = pulp::x86::V4::try_new() {
                     return pulp::Simd::vectorize(simd, kernel);
                 }
@@ -96,18 +102,29 @@ impl Isa {
         pulp::Simd::vectorize(pulp::Scalar128b, kernel)
     }
 
-    /// The same for a kernel that multiplies pairs of `bf16`; it may use the instruction for them
-    /// if `pairs` is true.
-    pub(crate) fn run_pairs<K: WithSimd>(self, kernel: impl FnOnce(bool) -> K) -> K::Output {
+    /// The same for a kernel that multiplies pairs of `bf16`, which is told how.
+    pub(crate) fn run_pairs<K: WithSimd>(self, kernel: impl FnOnce(Pairs) -> K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
-        if let (Self::Avx512Bf16, true) = (self, self.is_available())
+        if let (Self::AmxBf16 | Self::Avx512Bf16, true) = (self, self.is_available())
             && let Some(simd) = pulp::x86::V4::try_new()
         {
+            let pairs = if self == Self::AmxBf16 { Pairs::Tiles } else { Pairs::Vectors };
             // SAFETY: the processor has all of the features.
-            return unsafe { run_avx512_bf16(simd, kernel(true)) };
+            return unsafe { run_avx512_bf16(simd, kernel(pairs)) };
         }
-        self.run(kernel(false))
+        self.run(kernel(Pairs::Apart))
     }
+}
+
+/// How a kernel multiplies pairs of `bf16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pairs {
+    /// By taking them apart.
+    Apart,
+    /// By AVX512-BF16's instruction.
+    Vectors,
+    /// By that of AMX, and by the one for vectors.
+    Tiles,
 }
 
 impl Isa {

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod activation;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod batch_norm;
 mod blur_pool;
 mod buffer;

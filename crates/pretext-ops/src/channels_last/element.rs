@@ -10,7 +10,7 @@ use half::bf16;
 use pulp::Simd;
 
 use super::tile::{Tile, multiply, multiply_gathered};
-use crate::isa::Isa;
+use crate::isa::{Isa, Pairs};
 use crate::stored::Stored;
 
 /// A number of a picture.
@@ -34,8 +34,8 @@ pub(crate) trait Element: Stored<Wide = f32> {
     /// The first numbers of a vector.
     fn save<S: Simd>(simd: S, values: &mut [Self], vector: S::f32s);
 
-    /// Runs a kernel of products; it is told whether it may use the instruction for pairs.
-    fn run<K: pulp::WithSimd>(isa: Isa, kernel: impl FnOnce(bool) -> K) -> K::Output;
+    /// Runs a kernel of products; it is told how to multiply pairs.
+    fn run<K: pulp::WithSimd>(isa: Isa, kernel: impl FnOnce(Pairs) -> K) -> K::Output;
 
     /// `tile[i] += sum over k of left[i][k step] panel[k]`, counted in groups, where `left` comes
     /// with its `step`; `pairs` as [`run`] told.
@@ -46,7 +46,7 @@ pub(crate) trait Element: Stored<Wide = f32> {
     /// As for [`multiply`].
     unsafe fn multiply<S: Simd, const M: usize, const V: usize>(
         simd: S,
-        pairs: bool,
+        pairs: Pairs,
         depth: usize,
         left: ([*const Self::Group; M], usize),
         panel: *const Self::Group,
@@ -61,7 +61,7 @@ pub(crate) trait Element: Stored<Wide = f32> {
     /// As for [`multiply_gathered`].
     unsafe fn multiply_rows<S: Simd, const M: usize, const V: usize>(
         simd: S,
-        pairs: bool,
+        pairs: Pairs,
         rows: &Rows<'_, Self>,
         offset: usize,
         panel: *const Self::Group,
@@ -139,14 +139,14 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn run<K: pulp::WithSimd>(isa: Isa, kernel: impl FnOnce(bool) -> K) -> K::Output {
-        isa.run(kernel(false))
+    fn run<K: pulp::WithSimd>(isa: Isa, kernel: impl FnOnce(Pairs) -> K) -> K::Output {
+        isa.run(kernel(Pairs::Apart))
     }
 
     #[inline(always)]
     unsafe fn multiply<S: Simd, const M: usize, const V: usize>(
         simd: S,
-        _: bool,
+        _: Pairs,
         depth: usize,
         (left, step): ([*const Self; M], usize),
         panel: *const Self,
@@ -160,7 +160,7 @@ impl Element for f32 {
     #[inline(always)]
     unsafe fn multiply_rows<S: Simd, const M: usize, const V: usize>(
         simd: S,
-        _: bool,
+        _: Pairs,
         rows: &Rows<'_, Self>,
         offset: usize,
         panel: *const Self,
@@ -228,14 +228,14 @@ impl Element for bf16 {
     }
 
     #[inline(always)]
-    fn run<K: pulp::WithSimd>(isa: Isa, kernel: impl FnOnce(bool) -> K) -> K::Output {
+    fn run<K: pulp::WithSimd>(isa: Isa, kernel: impl FnOnce(Pairs) -> K) -> K::Output {
         isa.run_pairs(kernel)
     }
 
     #[inline(always)]
     unsafe fn multiply<S: Simd, const M: usize, const V: usize>(
         simd: S,
-        pairs: bool,
+        pairs: Pairs,
         depth: usize,
         (left, step): ([*const Pair; M], usize),
         panel: *const Pair,
@@ -251,10 +251,10 @@ impl Element for bf16 {
                 // SAFETY: the caller vouches for this address.
                 let value = simd.splat_u32s(unsafe { left[i].add(k * step).read_unaligned() });
                 for j in 0..V {
-                    tile[i][j] = if pairs {
-                        add_products(tile[i][j], value, right[j])
-                    } else {
+                    tile[i][j] = if pairs == Pairs::Apart {
                         add_products_apart(simd, tile[i][j], value, right[j])
+                    } else {
+                        add_products(tile[i][j], value, right[j])
                     };
                 }
             }
@@ -265,7 +265,7 @@ impl Element for bf16 {
     #[inline(always)]
     unsafe fn multiply_rows<S: Simd, const M: usize, const V: usize>(
         simd: S,
-        pairs: bool,
+        pairs: Pairs,
         rows: &Rows<'_, Self>,
         offset: usize,
         panel: *const Pair,

@@ -14,14 +14,19 @@ use rayon::iter::{
 };
 
 use super::panels::{Order, Panels, pack_rows, unpack};
+use super::places::{Pixels, Place};
+#[cfg(target_arch = "x86_64")]
+use super::tiled;
 use super::view::{Class, View, spread, whole_groups};
 use super::{Epilogue, Geometry};
+#[cfg(target_arch = "x86_64")]
+use crate::amx;
 use crate::buffer::unwritten;
 use crate::channels_last::element::{Element, Rows, join_rows};
 use crate::channels_last::moments::Part;
 use crate::channels_last::shared::Shared;
 use crate::channels_last::tile::{self, by_size, expect_write};
-use crate::isa::Isa;
+use crate::isa::{Isa, Pairs};
 
 /// Output pixels that are worked on together: a multiple of all tiles' rows.
 const PIXELS: usize = 192;
@@ -48,16 +53,29 @@ pub(super) fn forward<T: Element>(
     let weight = &Panels::pack(isa, view.order, weight);
     let taps = &view.taps();
     let out = Shared::new(&mut y);
-    let jobs = jobs(&[g.n * g.pixels()], weight.count());
-    let parts = jobs.into_par_iter().map(|Job { pixels, panels, .. }| {
-        let mut starts = view.starts(taps, pixels.clone());
+    let all = together::<T>(isa, Pixels { pictures: g.n, size: g.out, together: 1 });
+    let parts = jobs(&[all.count()], weight.count()).into_par_iter().map(|job| {
+        let Job { pixels, panels, .. } = job;
+        let places = all.places(pixels);
+        let mut starts = view.starts(taps, &places);
         let _copies = spread(&mut starts, weight.order);
-        let to: Vec<usize> = pixels.map(|pixel| pixel * g.o).collect();
+        let to = |place: &Place| ((place.picture * g.out.0 + place.y) * g.out.1 + place.x) * g.o;
+        let to: Vec<usize> = places.iter().map(to).collect();
         let columns = panels.start * weight.width..(panels.end * weight.width).min(g.o);
         let mut part = measured.then(|| Part::new(columns.start, columns.len(), to.len()));
-        let (starts, to, measure) = (&starts, &to, part.as_mut());
-        let product =
-            |pairs| Product { pairs, weight, taps, panels, starts, to, out, epilogue, measure };
+        let (starts, zeros, to, measure) = (&starts, &view.zeros[..], &to, part.as_mut());
+        let product = |pairs| Product {
+            pairs,
+            weight,
+            taps,
+            panels,
+            starts,
+            zeros,
+            to,
+            out,
+            epilogue,
+            measure,
+        };
         T::run(isa, product);
         part
     });
@@ -81,21 +99,37 @@ pub(super) fn input_gradient<T: Element>(
     let depth = g.o.next_multiple_of(T::GROUP);
     let dy = &*whole_groups((g.out.0, g.out.1, g.o), dy);
     let weight = &Panels::pack(isa, Order::backward(g, depth), weight);
-    let zeros = vec![T::zero(); depth];
+    let zeros = &vec![T::zero(); depth][..];
     let classes: Vec<Class> = (0..g.stride.min(g.h))
         .flat_map(|row| (0..g.stride.min(g.w)).map(move |column| Class::new(g, row, column)))
         .collect();
     let out = Shared::new(&mut dx);
-    let sizes: Vec<usize> = classes.iter().map(|class| g.n * class.pixels()).collect();
+    let all: Vec<Pixels> = classes
+        .iter()
+        .map(|class| Pixels { pictures: g.n, size: class.size, together: 1 })
+        .map(|pixels| together::<T>(isa, pixels))
+        .collect();
+    let sizes: Vec<usize> = all.iter().map(Pixels::count).collect();
     jobs(&sizes, weight.count()).into_par_iter().for_each(|Job { part, pixels, panels }| {
         let class = &classes[part];
-        let mut starts = class.starts(g, dy, &zeros, pixels.clone());
+        let places = all[part].places(pixels);
+        let mut starts = class.starts(g, dy, zeros, &places);
         let _copies = spread(&mut starts, weight.order);
-        let to: Vec<usize> = pixels.map(|pixel| class.place(g, pixel) * g.c).collect();
+        let to: Vec<usize> = places.iter().map(|place| class.place(g, *place) * g.c).collect();
         let (taps, starts, to, measure) = (&class.taps, &starts, &to, None);
         let epilogue = Epilogue { residual: others, ..Epilogue::default() };
-        let product =
-            |pairs| Product { pairs, weight, taps, panels, starts, to, out, epilogue, measure };
+        let product = |pairs| Product {
+            pairs,
+            weight,
+            taps,
+            panels,
+            starts,
+            zeros,
+            to,
+            out,
+            epilogue,
+            measure,
+        };
         T::run(isa, product);
     });
     dx
@@ -132,7 +166,8 @@ pub(super) fn weight_gradient<T: Element>(isa: Isa, g: &Geometry, x: &[T], dy: &
         })
         .collect();
     let pack = |pixels: Range<usize>, block: &mut Block<T>| {
-        block.starts = view.starts(&taps, pixels.clone());
+        let all = Pixels { pictures: g.n, size: g.out, together: 1 };
+        block.starts = view.starts(&taps, &all.places(pixels.clone()));
         block.joined.clear();
         for starts in block.starts.chunks(pixels.len()) {
             // SAFETY: the view's rows are as long as its order is deep.
@@ -191,6 +226,16 @@ impl<T: Element> Default for Block<T> {
     }
 }
 
+/// The order of the pixels in which they are fastest to work on.
+fn together<T: Element>(isa: Isa, pixels: Pixels) -> Pixels {
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::AmxBf16 && T::GROUP > 1 {
+        return tiled::together(pixels);
+    }
+    let _ = isa;
+    pixels
+}
+
 /// Some pixels of a part, and some panels of the weight.
 struct Job {
     part: usize,
@@ -218,17 +263,19 @@ fn jobs(parts: &[usize], panels: usize) -> Vec<Job> {
 }
 
 /// `out[to[i]..] = sum over taps of starts[tap][i] * weight[tap]`, for some panels of columns.
-struct Product<'a, T: Element> {
-    pairs: bool,
-    weight: &'a Panels<T>,
-    taps: &'a [usize],
-    panels: Range<usize>,
-    starts: &'a [*const T],
-    to: &'a [usize],
-    out: Shared<'a, T>,
-    epilogue: Epilogue<'a, T>,
+pub(super) struct Product<'a, T: Element> {
+    pairs: Pairs,
+    pub(super) weight: &'a Panels<T>,
+    pub(super) taps: &'a [usize],
+    pub(super) panels: Range<usize>,
+    pub(super) starts: &'a [*const T],
+    /// The row that padding is found in.
+    pub(super) zeros: &'a [T],
+    pub(super) to: &'a [usize],
+    pub(super) out: Shared<'a, T>,
+    pub(super) epilogue: Epilogue<'a, T>,
     /// Takes the sums' moments; its columns are those of the panels.
-    measure: Option<&'a mut Part>,
+    pub(super) measure: Option<&'a mut Part>,
 }
 
 impl<T: Element> WithSimd for Product<'_, T> {
@@ -236,6 +283,11 @@ impl<T: Element> WithSimd for Product<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
+        #[cfg(target_arch = "x86_64")]
+        if self.pairs == Pairs::Tiles && S::F32_LANES == amx::TILE {
+            tiled::product(self, simd);
+            return;
+        }
         for panel in self.panels.clone() {
             let first = panel * self.weight.width;
             let columns = self.weight.width.min(self.weight.order.columns - first);
@@ -331,7 +383,7 @@ pub(super) fn store<S: Simd, T: Element, const V: usize>(
 
 /// `sums[panel][tap][channel] += sum over pixels of input[tap][pixel][channel] panels[panel][pixel]`.
 struct OuterProduct<'a, T: Element> {
-    pairs: bool,
+    pairs: Pairs,
     order: Order,
     taps: &'a [usize],
     block: &'a Block<T>,

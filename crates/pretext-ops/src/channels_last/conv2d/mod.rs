@@ -4,8 +4,15 @@
 //! here are the fast paths: for `f32` [`winograd`] for 3x3 kernels of stride 1, and [`direct`] for
 //! the others and for `bf16`.
 
+#[cfg(target_arch = "x86_64")]
+mod across;
 mod direct;
 mod panels;
+mod places;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 mod view;
 mod winograd;
 
@@ -135,7 +142,19 @@ pub(super) trait Convolve: Element {
 }
 
 /// Its points would need more bits than a `bf16` has, and its pairs save as much.
-impl Convolve for bf16 {}
+impl Convolve for bf16 {
+    fn weight_gradient(isa: Isa, g: &Geometry, x: &[Self], dy: &[Self]) -> Vec<f32> {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::AmxBf16 && isa.is_available() && g.n >= FEWEST_PICTURES {
+            return across::weight_gradient(isa, g, x, dy);
+        }
+        direct::weight_gradient(isa, g, x, dy)
+    }
+}
+
+/// Pictures from which tiles that take two of each pair are fuller than vectors.
+#[cfg(target_arch = "x86_64")]
+const FEWEST_PICTURES: usize = 4;
 
 impl Convolve for f32 {
     fn forward(

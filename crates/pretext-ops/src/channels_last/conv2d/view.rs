@@ -1,10 +1,10 @@
 //! Where the taps of a kernel find their pixels.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use super::Geometry;
 use super::panels::{Order, pad};
+use super::places::Place;
 use crate::channels_last::element::Element;
 use crate::channels_last::tile::LINE;
 
@@ -34,7 +34,7 @@ impl<'a, T: Element> View<'a, T> {
             let x = Cow::Owned(pad((g.h, g.w, g.c), g.padding, channels, x));
             let order = Order::by_rows(g, channels);
             let g = Geometry { h, w, c: channels, padding: 0, kernel: (g.kernel.0, 1), ..*g };
-            return Self { g, x, order, zeros: Vec::new() };
+            return Self { g, x, order, zeros: vec![T::zero(); order.depth] };
         }
         let order = Order::forward(g, channels);
         let x = whole_groups((g.h, g.w, g.c), x);
@@ -54,23 +54,39 @@ impl<'a, T: Element> View<'a, T> {
     }
 
     /// `[taps][pixels]`: where the input of each output pixel begins.
-    pub(super) fn starts(&self, taps: &[usize], pixels: Range<usize>) -> Vec<*const T> {
+    pub(super) fn starts(&self, taps: &[usize], places: &[Place]) -> Vec<*const T> {
         let g = &self.g;
-        let mut starts = Vec::with_capacity(taps.len() * pixels.len());
-        for tap in taps {
-            let (u, v) = (tap / g.kernel.1, tap % g.kernel.1);
-            for (picture, y, x) in Places::new(pixels.clone(), g.out) {
-                let y = (y * g.stride + u).wrapping_sub(g.padding);
-                let x = (x * g.stride + v).wrapping_sub(g.padding);
-                starts.push(if y < g.h && x < g.w {
-                    self.x[((picture * g.h + y) * g.w + x) * g.c..].as_ptr()
-                } else {
-                    self.zeros.as_ptr()
-                });
-            }
-        }
-        starts
+        let moves = taps.iter().map(|tap| {
+            let from_padding = |tap: usize| tap as isize - g.padding as isize;
+            (from_padding(tap / g.kernel.1), from_padding(tap % g.kernel.1))
+        });
+        starts(&self.x, (g.h, g.w, g.c), &self.zeros, (places, g.stride), moves)
     }
+}
+
+/// `[moves][places]`: where the pixel begins that lies so far down and right of each place, times
+/// the stride, in pictures `[N, H, W, C]`; the zeros, if that is outside.
+fn starts<T: Element>(
+    pictures: &[T],
+    (h, w, c): (usize, usize, usize),
+    zeros: &[T],
+    (places, stride): (&[Place], usize),
+    moves: impl ExactSizeIterator<Item = (isize, isize)>,
+) -> Vec<*const T> {
+    let mut starts = Vec::with_capacity(moves.len() * places.len());
+    for (down, right) in moves {
+        starts.extend(places.iter().map(|place| {
+            // What is above or left of a picture wraps around and is outside as well.
+            let y = (place.y * stride).wrapping_add_signed(down);
+            let x = (place.x * stride).wrapping_add_signed(right);
+            if y < h && x < w {
+                pictures[((place.picture * h + y) * w + x) * c..].as_ptr()
+            } else {
+                zeros.as_ptr()
+            }
+        }));
+    }
+    starts
 }
 
 /// Input pixels that the same taps meet.
@@ -92,19 +108,9 @@ impl Class {
         Self { row, column, size, taps }
     }
 
-    pub(super) fn pixels(&self) -> usize {
-        self.size.0 * self.size.1
-    }
-
-    fn input(&self, g: &Geometry, (_, y, x): (usize, usize, usize)) -> (usize, usize) {
-        (self.row + y * g.stride, self.column + x * g.stride)
-    }
-
-    /// The place of one of the class's pixels among all.
-    pub(super) fn place(&self, g: &Geometry, pixel: usize) -> usize {
-        let (picture, rest) = (pixel / self.pixels(), pixel % self.pixels());
-        let (y, x) = self.input(g, (picture, rest / self.size.1, rest % self.size.1));
-        (picture * g.h + y) * g.w + x
+    /// Where one of the class's pixels lies among all.
+    pub(super) fn place(&self, g: &Geometry, Place { picture, y, x }: Place) -> usize {
+        (picture * g.h + self.row + y * g.stride) * g.w + self.column + x * g.stride
     }
 
     /// `[taps][pixels]`: where the output's gradient of each input pixel begins.
@@ -113,56 +119,16 @@ impl Class {
         g: &Geometry,
         dy: &[T],
         zeros: &[T],
-        pixels: Range<usize>,
+        places: &[Place],
     ) -> Vec<*const T> {
-        let mut starts = Vec::with_capacity(self.taps.len() * pixels.len());
-        for tap in &self.taps {
-            let (u, v) = (tap / g.kernel.1, tap % g.kernel.1);
-            for place in Places::new(pixels.clone(), self.size) {
-                let (y, x) = self.input(g, place);
-                // Both are multiples of the stride, or so far below zero that they are out of range.
-                let y = (y + g.padding).wrapping_sub(u) / g.stride;
-                let x = (x + g.padding).wrapping_sub(v) / g.stride;
-                starts.push(if y < g.out.0 && x < g.out.1 {
-                    dy[((place.0 * g.out.0 + y) * g.out.1 + x) * zeros.len()..].as_ptr()
-                } else {
-                    zeros.as_ptr()
-                });
-            }
-        }
-        starts
-    }
-}
-
-/// Pictures, rows and columns of consecutive pixels.
-struct Places {
-    pub(super) at: (usize, usize, usize),
-    pub(super) size: (usize, usize),
-    pub(super) left: usize,
-}
-
-impl Places {
-    pub(super) fn new(pixels: Range<usize>, size: (usize, usize)) -> Self {
-        let (first, area) = (pixels.start, (size.0 * size.1).max(1));
-        let at = (first / area, first % area / size.1.max(1), first % size.1.max(1));
-        Self { at, size, left: pixels.len() }
-    }
-}
-
-impl Iterator for Places {
-    type Item = (usize, usize, usize);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let at = self.at;
-        self.at.2 += 1;
-        if self.at.2 == self.size.1 {
-            self.at = (at.0, at.1 + 1, 0);
-            if self.at.1 == self.size.0 {
-                self.at = (at.0 + 1, 0, 0);
-            }
-        }
-        Some(at)
+        // These are multiples of the stride.
+        let distance = |first: usize, tap: usize| {
+            ((first + g.padding) as isize - tap as isize) / g.stride as isize
+        };
+        let moves = self.taps.iter().map(|tap| {
+            (distance(self.row, tap / g.kernel.1), distance(self.column, tap % g.kernel.1))
+        });
+        starts(dy, (g.out.0, g.out.1, zeros.len()), zeros, (places, 1), moves)
     }
 }
 
