@@ -307,6 +307,10 @@ struct CommonArgs {
     /// Give the encoder squeeze-and-excitation (xresnet)
     #[arg(long, help_heading = "Recipe")]
     squeeze_excite: bool,
+    /// Where several processes share the run, normalise over their whole batch, as one would, and
+    /// not over the part of each
+    #[arg(long, help_heading = "Recipe")]
+    sync_batch_norm: bool,
     /// Begin a resnet's blocks as their shortcuts; xresnets always do
     #[arg(long, help_heading = "Recipe")]
     zero_init_residual: bool,
@@ -375,6 +379,7 @@ impl CommonArgs {
             min_scale: self.min_scale,
             flip: self.flip,
             seed: self.seed,
+            sync_batch_norm: self.sync_batch_norm,
         }
     }
 }

@@ -6,10 +6,11 @@
 //! (biased) variance are the batch's own, over `N`, `H` and `W`, and the gradient knows it; in
 //! evaluation they are given and constant.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor, bail};
 use rayon::iter::{IndexedParallelIterator as _, IntoParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
+use crate::peers::Batch;
 use crate::values::{Float, by_dtype, check, nchw, output, slice, with1, with2};
 
 /// What training's batch normalisation gives.
@@ -49,15 +50,15 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     let (n, c, h, w) = arguments(x, &[weight, bias])?;
     let count = n * h * w;
     check_eps(eps)?;
-    if count < 2 {
-        bail!("batch_norm: {:?} has {count} values a channel; training needs at least 2", x.shape())
-    }
     let x = x.contiguous()?;
-    let (mean, variance) = by_dtype!("batch_norm", x.dtype(), statistics_of(&x, (n, c, h * w)))?;
-    let unbiased = count as f64 / (count - 1) as f64;
+    let (mut mean, mut variance) =
+        by_dtype!("batch_norm", x.dtype(), statistics_of(&x, (n, c, h * w)))?;
+    let batch = Batch::join(count, &mut mean, &mut variance)?;
+    batch.check(x.dims())?;
+    let unbiased = batch.unbiased();
     let tensor = |values: Vec<f64>| Tensor::from_vec(values, c, x.device())?.to_dtype(x.dtype());
     let running = variance.iter().map(|v| v * unbiased).collect();
-    let op = BatchNorm::new(mean.clone(), &variance, eps, true);
+    let op = BatchNorm::new(mean.clone(), &variance, eps, Some(batch));
     let y = x.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?;
     Ok(BatchNormOutput { y, mean: tensor(mean)?, variance: tensor(running)? })
 }
@@ -82,7 +83,7 @@ pub fn batch_norm_eval(
     arguments(x, &[weight, bias, running_mean, running_var])?;
     check_eps(eps)?;
     let values = |t: &Tensor| t.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>();
-    let op = BatchNorm::new(values(running_mean)?, &values(running_var)?, eps, false);
+    let op = BatchNorm::new(values(running_mean)?, &values(running_var)?, eps, None);
     x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
 }
 
@@ -148,12 +149,12 @@ struct BatchNorm {
     mean: Vec<f64>,
     /// `1 / sqrt(variance + eps)`.
     scale: Vec<f64>,
-    /// Whether the statistics are those of the batch.
-    own: bool,
+    /// The batch that the statistics are of; `None`: they are given.
+    own: Option<Batch>,
 }
 
 impl BatchNorm {
-    fn new(mean: Vec<f64>, variance: &[f64], eps: f64, own: bool) -> Self {
+    fn new(mean: Vec<f64>, variance: &[f64], eps: f64, own: Option<Batch>) -> Self {
         let scale = variance.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
         Self { mean, scale, own }
     }
@@ -224,7 +225,6 @@ fn backward<T: Float>(
 ) -> Result<[Tensor; 3]> {
     let (n, c, h, w) = x.dims4()?;
     let pixels = h * w;
-    let count = (n * pixels).max(1) as f64;
     let weights = with1::<T, _>(weight, <[T]>::to_vec)?;
     let (dx, db, dw) = with2::<T, _>(x, dy, |x, dy| {
         let (db, dw): (Vec<f64>, Vec<f64>) = (0..c)
@@ -240,6 +240,11 @@ fn backward<T: Float>(
                 (db, dw * op.scale[channel])
             })
             .unzip();
+        // The parameters' gradients are this part's; the statistics' are the whole batch's.
+        let (sums, count) = match &op.own {
+            Some(batch) => (batch.sum(&[&db[..], &dw].concat())?, batch.count),
+            None => (vec![0.0; 2 * c], 1.0),
+        };
         let mut dx = vec![T::zero(); x.len()];
         if !dx.is_empty() {
             let planes =
@@ -248,23 +253,23 @@ fn backward<T: Float>(
                 let channel = plane % c;
                 let scale = op.scale[channel];
                 let factor = weights[channel] * T::from_f64(scale);
-                if !op.own {
+                if op.own.is_none() {
                     for (dx, dy) in dx.iter_mut().zip(dy) {
                         *dx = *dy * factor;
                     }
                     return;
                 }
                 // The statistics' part of the gradient is affine in x.
-                let slope = T::from_f64(-dw[channel] / count * scale);
-                let offset = T::from_f64(-db[channel] / count);
+                let slope = T::from_f64(-sums[c + channel] / count * scale);
+                let offset = T::from_f64(-sums[channel] / count);
                 let mean = T::from_f64(op.mean[channel]);
                 for ((dx, dy), x) in dx.iter_mut().zip(dy).zip(x) {
                     *dx = factor * (*dy + slope * (*x - mean) + offset);
                 }
             });
         }
-        (dx, db, dw)
-    })?;
+        Ok::<_, Error>((dx, db, dw))
+    })??;
     let channels = |values: Vec<f64>| Tensor::from_vec(values, c, x.device())?.to_dtype(x.dtype());
     Ok([Tensor::from_vec(dx, x.shape(), x.device())?, channels(dw)?, channels(db)?])
 }

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::ranks::Ranks;
 use crate::record::{Epoch, Record};
 
-/// How to run: nothing here changes a result.
+/// How to run: nothing here changes a result, but for the rounding and the batch normalisation of
+/// several processes.
 pub struct Control<'a> {
     /// Threads to compute and to load with; at least 1.
     pub threads: usize,
@@ -22,7 +24,9 @@ pub struct Control<'a> {
     pub stop: &'a AtomicBool,
     /// The longest time between two checkpoints; there is always one after an epoch.
     pub checkpoint_every: Duration,
-    /// Hears of everything that happens.
+    /// The processes that share the run, and which of them this is.
+    pub ranks: &'a Ranks,
+    /// Hears of everything that happens; but for damaged pictures, in process 0 alone.
     pub report: &'a mut (dyn FnMut(Event<'_>) + Send),
 }
 
@@ -96,6 +100,8 @@ pub enum Outcome {
     Finished(Box<Record>),
     /// It was finished before and nothing was done.
     WasFinished(Box<Record>),
+    /// It is finished; process 0 has the record.
+    FinishedByFirst,
     /// It was stopped and can be resumed.
     Stopped,
 }

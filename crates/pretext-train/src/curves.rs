@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crc::{CRC_32_ISCSI, Crc};
 
-use crate::error::{AtPath as _, Result};
+use crate::error::{AtPath as _, Error, Result};
 use crate::progress::Progress;
 use crate::record::Epoch;
 
@@ -23,24 +23,28 @@ const FLUSH_EVERY: Duration = Duration::from_secs(2);
 
 /// The event file of this sitting.
 pub(crate) struct Curves {
-    path: PathBuf,
-    file: BufWriter<File>,
+    /// `None` where another process writes them.
+    file: Option<(PathBuf, BufWriter<File>)>,
     /// Steps in an epoch.
     steps: usize,
     flushed: Instant,
 }
 
 impl Curves {
-    /// Opens a file in `out`, to go on behind the steps that are done.
+    /// Opens a file in `out`, if there is one, to go on behind the steps that are done.
     ///
     /// # Errors
     /// If the folder cannot be written to.
-    pub(crate) fn new(out: &Path, progress: &Progress, steps: usize) -> Result<Self> {
+    pub(crate) fn new(out: Option<&Path>, progress: &Progress, steps: usize) -> Result<Self> {
         let seconds = now() as u64;
-        let path =
-            out.join(format!("events.out.tfevents.{seconds}.pretext.{}", std::process::id()));
-        let file = BufWriter::new(File::create(&path).at(&path)?);
-        let mut curves = Self { path, file, steps, flushed: Instant::now() };
+        let open = |out: &Path| {
+            let name = format!("events.out.tfevents.{seconds}.pretext.{}", std::process::id());
+            let path = out.join(name);
+            let file = BufWriter::new(File::create(&path).at(&path)?);
+            Ok::<_, Error>((path, file))
+        };
+        let file = out.map(open).transpose()?;
+        let mut curves = Self { file, steps, flushed: Instant::now() };
         curves.write(&event(0, &Message::text(3, "brain.Event:2")))?;
         let next = curves.count(progress) + 1;
         // `SessionLog` with the status `START`.
@@ -95,12 +99,14 @@ impl Curves {
     }
 
     fn write(&mut self, message: &Message) -> Result<()> {
-        self.file.write_all(&framed(&message.0)).at(&self.path)
+        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        file.write_all(&framed(&message.0)).at(path)
     }
 
     fn flush(&mut self) -> Result<()> {
         self.flushed = Instant::now();
-        self.file.flush().at(&self.path)
+        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        file.flush().at(path)
     }
 }
 

@@ -27,6 +27,18 @@ pub enum Error {
         /// What is wrong with it, and what would do.
         problem: String,
     },
+    /// The processes that were started for one run do not fit together.
+    #[error("{problem}")]
+    Processes {
+        /// What does not fit, and what would do.
+        problem: String,
+    },
+    /// Another process of the run is gone.
+    #[error("{problem}")]
+    Peer {
+        /// How that was noticed, and what would do.
+        problem: String,
+    },
     /// The data set lacks what this job needs.
     #[error("{}: {problem}", path.display())]
     DataSet {
@@ -111,6 +123,7 @@ impl Error {
         match self {
             Self::Unknown { .. }
             | Self::Recipe { .. }
+            | Self::Processes { .. }
             | Self::DataSet { .. }
             | Self::Out { .. }
             | Self::File { .. }
@@ -127,7 +140,9 @@ impl Error {
                     | std::io::ErrorKind::PermissionDenied
                     | std::io::ErrorKind::ReadOnlyFilesystem
             ),
-            Self::Busy { .. } | Self::Diverged { .. } | Self::Tensor(_) => false,
+            Self::Busy { .. } | Self::Peer { .. } | Self::Diverged { .. } | Self::Tensor(_) => {
+                false
+            }
         }
     }
 }

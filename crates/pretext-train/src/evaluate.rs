@@ -10,6 +10,7 @@ use crate::batch::{self, NORMALISE};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::lent::lend;
+use crate::ranks::Word;
 use crate::record::Score;
 use crate::saved::{FileKind, WeightFile};
 use crate::tally::Tally;
@@ -94,6 +95,7 @@ pub(crate) fn score(
     let mut tally = Tally::new(data.classes(), known);
     let buffers = Buffers::new([batch::numbers(size)]);
     for batch in loader.rows(&buffers, val.pictures(), (0..val.len()).collect(), view) {
+        control.ranks.tell(Word::Busy)?;
         let (batch, views) = batch?;
         control.damaged(&batch.damaged);
         if batch.ids.is_empty() {

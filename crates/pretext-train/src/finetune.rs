@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Tensor;
-use pretext_augment::{Mixup, MixupParams, Transform as _};
+use pretext_augment::{Mixup, Transform as _};
 use pretext_data::{Buffers, Dataset, Picture};
 use pretext_models::{Classifier, Mode, Parameters};
 
 use crate::batch::{self, NORMALISE};
-use crate::checkpoint::{self, Before, Identity};
+use crate::checkpoint::{self, Before};
 use crate::control::{Control, Event, Outcome};
 use crate::curves::Curves;
 use crate::error::{Error, Result};
@@ -18,10 +18,12 @@ use crate::lease::Lease;
 use crate::lent::lend;
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
+use crate::ranks::{Ranks, Steps, Whole, Word};
 use crate::recipe::{FinetuneRecipe, Layers};
 use crate::record::{self, InitialWeights, Pretrained, Record};
 use crate::run::{self, Timer};
 use crate::saved::{self, FileKind, WeightFile};
+use crate::sitting;
 use crate::streams::{self, Purpose, stream};
 
 /// The trained classifier, in a run's out folder.
@@ -65,7 +67,7 @@ pub fn finetune(
         Init::Random => None,
         Init::File(path) => Some(WeightFile::read(path)?),
     };
-    run::hold(out, control, |lease, before, control| {
+    sitting::hold(out, control, |lease, before, control| {
         run::in_pool(control.threads, || train(recipe, file, &data, lease, before, control))
     })
 }
@@ -74,7 +76,7 @@ fn train(
     recipe: &FinetuneRecipe,
     file: Option<WeightFile>,
     data: &Dataset,
-    lease: &Lease,
+    lease: Option<&Lease>,
     before: Before,
     control: &mut Control<'_>,
 ) -> Result<Outcome> {
@@ -93,10 +95,8 @@ fn train(
         });
 
     let line = recipe.line();
-    let identity = Identity {
-        recipe: recipe_with_init(recipe, &line, &initial_weights)?,
-        fingerprint: run::fingerprint(data),
-    };
+    let value = recipe_with_init(recipe, &line, &initial_weights)?;
+    let identity = run::identity(value, data, &parameters, control.ranks)?;
     let mut progress = match before {
         Before::Checkpoint(path) => {
             checkpoint::load(&path, &identity, &parameters, &mut optimiser)?
@@ -104,6 +104,7 @@ fn train(
         _ => Progress::new(timer.started(), initial_weights),
     };
 
+    let ranks = control.ranks;
     let loader = run::loader(common, pictures.len(), control);
     let steps = run::steps(common.batch_size, pictures.len());
     control.begin(&line, common.epochs, steps, pictures.len(), &parameters, &progress);
@@ -111,14 +112,16 @@ fn train(
         let (size, batch_size) = (common.size, common.batch_size);
         evaluate::score(&classifier, data.classes(), data, size, batch_size, control)
     };
-    let mut curves = Curves::new(lease.folder(), &progress, steps)?;
+    let mut curves = Curves::new(lease.map(Lease::folder), &progress, steps)?;
     let mut saved_at = Instant::now();
     let mut score = None;
     let buffers = Buffers::new([batch::numbers(common.size)]);
+    let together = Steps::new(ranks, common, pictures.len(), &parameters)?;
 
     for epoch in progress.epoch()..common.epochs {
         let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
         let rest = run::rest(order, progress.step, common.batch_size);
+        let rest = ranks.parts(rest, common.batch_size.min(pictures.len()));
         let viewer = viewer(recipe, u64::from(epoch));
         let mut batches = loader.rows(&buffers, pictures, rest, viewer);
         while progress.step < steps {
@@ -134,25 +137,29 @@ fn train(
                 (0..groups).map(|group| rate * share(group).unwrap_or(0.0)).collect();
             let labels: Vec<u32> = batch.ids.iter().map(|&i| data.train().label(i)).collect();
             let step = u64::from(epoch) * steps as u64 + progress.step as u64;
-            let mixed = mix(recipe, &mut views, labels.len(), step);
+            let whole = together.whole(labels.len(), batch.damaged.len())?;
+            let mixed = mix(recipe, &mut views, &labels, (ranks, &whole), step)?;
             let loss = lend([views], common.size, &buffers, |[input]| {
-                if labels.len() < 2 {
-                    return Ok(None); // A lone picture has no batch statistics to normalise by.
+                if !together.are_enough(&whole) {
+                    return Ok(None);
                 }
-                let loss = loss(recipe, &classifier, input, labels, mixed)?;
-                let value = loss.to_scalar::<f32>()?;
+                let mean = || loss(recipe, &classifier, input, labels, mixed);
+                let (value, loss) = together.loss(&whole, mean)?;
                 if value.is_finite() {
-                    optimiser.step(&pretext_ops::backward(&loss)?, &rates, common.clip)?;
+                    let gradients = together.gradients(&whole, &loss)?;
+                    optimiser.step(&gradients, &rates, common.clip)?;
                 }
                 Ok::<_, Error>(Some(value))
             })?;
             let took = (waited, working.elapsed());
-            progress.note(loss, batch.ids.len(), batch.damaged.len(), rate, took)?;
+            progress.note(loss, whole.images(), whole.damaged, rate, took)?;
             curves.step(&progress, loss, rate)?;
             (control.report)(progress.event());
 
-            let stop = control.stopped();
-            if stop || saved_at.elapsed() > control.checkpoint_every {
+            let stop = ranks.any(control.stopped())?;
+            if let Some(lease) = lease
+                && (stop || saved_at.elapsed() > control.checkpoint_every)
+            {
                 let now = progress.paused(&timer);
                 let path = checkpoint::save(lease, &identity, &parameters, &optimiser, &now)?;
                 (control.report)(Event::Checkpoint(&path));
@@ -163,17 +170,20 @@ fn train(
             }
         }
         drop(batches);
+        run::same_weights(&parameters, ranks)?;
 
         let validating = Instant::now();
-        score = score_now(control)?;
+        score = ranks.first_alone(|| score_now(control))?.flatten();
         let (loss, accuracy) = score.as_ref().map_or((None, None), |s| (s.val_loss, s.accuracy));
         let ended = progress.end_epoch(loss, accuracy, validating.elapsed());
         curves.epoch(ended)?;
         (control.report)(Event::Epoch(ended));
         let now = progress.paused(&timer);
-        checkpoint::save(lease, &identity, &parameters, &optimiser, &now)?;
+        if let Some(lease) = lease {
+            checkpoint::save(lease, &identity, &parameters, &optimiser, &now)?;
+        }
         saved_at = Instant::now();
-        if control.stopped() && progress.epoch() < common.epochs {
+        if ranks.any(control.stopped())? && progress.epoch() < common.epochs {
             return Ok(Outcome::Stopped);
         }
     }
@@ -181,7 +191,11 @@ fn train(
     // A run that was killed between its last checkpoint and its record has no score in memory.
     let score = match score {
         Some(score) => score,
-        None => score_now(control)?.unwrap_or_default(),
+        None => ranks.first_alone(|| score_now(control))?.flatten().unwrap_or_default(),
+    };
+    let Some(lease) = lease else {
+        ranks.first_alone(|| Ok(()))?;
+        return Ok(Outcome::FinishedByFirst);
     };
     let provenance = Pretrained {
         task: "classify".into(),
@@ -204,12 +218,14 @@ fn train(
         recipe: identity.recipe,
         data: run::data_record(data, vec!["train".into()]),
         code: record::Code::this(),
-        machine: record::Machine::this(control.threads),
+        machine: record::Machine::this(control.threads, ranks.size()),
         initial_weights: progress.initial_weights,
         epochs: progress.epochs,
         result: score,
     };
-    run::finish(lease, record)
+    let outcome = sitting::finish(lease, record)?;
+    ranks.tell(Word::Done)?;
+    Ok(outcome)
 }
 
 /// Puts the file's encoder into the classifier, and says what the weights are now.
@@ -267,15 +283,30 @@ fn viewer(
     }
 }
 
-/// Mixes the `count` views of a batch, if the recipe says so; `step` counts all steps of the run.
-fn mix(recipe: &FinetuneRecipe, views: &mut [f32], count: usize, step: u64) -> Option<MixupParams> {
-    (recipe.mixup > 0.0 && count > 1).then(|| {
-        let mut stream = stream(recipe.common.seed, 0, step, Purpose::Mix);
-        let mix = Mixup { alpha: recipe.mixup }.sample(count, &mut stream);
-        let views = views.chunks_exact_mut(batch::numbers(recipe.common.size));
-        mix.apply(&mut views.collect::<Vec<_>>());
-        mix
-    })
+/// Mixes the views of a batch, if the recipe says so; `step` counts all steps of the run. Returns the
+/// labels of the views that were mixed in, and the share of the first ones.
+fn mix(
+    recipe: &FinetuneRecipe,
+    views: &mut [f32],
+    labels: &[u32],
+    (ranks, whole): (&Ranks, &Whole),
+    step: u64,
+) -> Result<Option<(Vec<u32>, f64)>> {
+    let (count, numbers) = (whole.images(), batch::numbers(recipe.common.size));
+    if recipe.mixup <= 0.0 || count < 2 {
+        return Ok(None);
+    }
+    // Partners may be in another process's part: each mixes the whole batch, and keeps its own.
+    let (first, own) = (whole.before(), labels.len());
+    let mut all = ranks.gather(views, first * numbers, count * numbers)?;
+    let labels: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
+    let labels = ranks.gather(&labels, first, count)?;
+    let mut stream = stream(recipe.common.seed, 0, step, Purpose::Mix);
+    let mix = Mixup { alpha: recipe.mixup }.sample(count, &mut stream);
+    mix.apply(&mut all.chunks_exact_mut(numbers).collect::<Vec<_>>());
+    views.copy_from_slice(&all[first * numbers..][..views.len()]);
+    let partners = mix.partner[first..][..own].iter();
+    Ok(Some((partners.map(|&i| labels[i] as u32).collect(), f64::from(mix.lambda))))
 }
 
 /// The mean loss of a batch, `[N, 3, H, W]` and normalised, mixed or not.
@@ -284,7 +315,7 @@ fn loss(
     classifier: &Classifier,
     input: &Tensor,
     labels: Vec<u32>,
-    mixed: Option<MixupParams>,
+    mixed: Option<(Vec<u32>, f64)>,
 ) -> Result<Tensor> {
     let input = recipe.common.precision.cast(input)?;
     let logits = match recipe.train {
@@ -296,9 +327,7 @@ fn loss(
     };
     match mixed {
         None => Ok(cross_entropy(labels)?),
-        Some(mix) => {
-            let partners = mix.partner.iter().map(|&i| labels[i]).collect();
-            let lambda = f64::from(mix.lambda);
+        Some((partners, lambda)) => {
             Ok(((cross_entropy(labels)? * lambda)? + (cross_entropy(partners)? * (1.0 - lambda))?)?)
         }
     }

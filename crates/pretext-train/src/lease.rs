@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::{Control, Event};
 use crate::error::{AtPath as _, Error, Result};
 use crate::files;
+use crate::ranks::Word;
 use crate::status::Status;
 
 /// Time between two heartbeats.
@@ -146,6 +147,8 @@ pub(crate) fn take(out: &Path, control: &mut Control<'_>) -> Result<Option<Lease
         if control.stopped() || out.join(crate::record::FILE).exists() {
             return Ok(None);
         }
+        // The other processes of the run wait as long.
+        control.ranks.tell(Word::Busy)?;
         thread::sleep(LOOK);
     }
 }
@@ -300,9 +303,11 @@ fn process_started(process: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ranks::Ranks;
 
     fn control<'a>(
         stop: &'a AtomicBool,
+        ranks: &'a Ranks,
         report: &'a mut (dyn FnMut(Event<'_>) + Send),
     ) -> Control<'a> {
         Control {
@@ -313,12 +318,13 @@ mod tests {
             job: Some("7_3".into()),
             stop,
             checkpoint_every: Duration::from_secs(120),
+            ranks,
             report,
         }
     }
 
     fn taken(out: &Path) -> Result<Option<Lease>> {
-        take(out, &mut control(&AtomicBool::new(false), &mut |_| {}))
+        take(out, &mut control(&AtomicBool::new(false), &Ranks::alone(), &mut |_| {}))
     }
 
     fn write(out: &Path, number: u32, change: impl Fn(&mut Holder)) {
@@ -399,7 +405,8 @@ mod tests {
             let mut waiting = String::new();
             let mut report = |event: Event<'_>| waiting = format!("{event:?}");
             let stop = AtomicBool::new(true);
-            let mut control = Control { wait: true, ..control(&stop, &mut report) };
+            let ranks = Ranks::alone();
+            let mut control = Control { wait: true, ..control(&stop, &ranks, &mut report) };
             assert!(take(folder.path(), &mut control).unwrap().is_none());
             assert!(waiting.contains("elsewhere"), "{waiting}");
         }

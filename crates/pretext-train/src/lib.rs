@@ -36,6 +36,8 @@ pub mod lent;
 
 pub mod checkpoint;
 
+pub mod ranks;
+
 mod batch;
 mod curves;
 mod energy;
@@ -47,6 +49,7 @@ mod probe;
 mod progress;
 mod run;
 mod sheet;
+mod sitting;
 mod status;
 mod tally;
 

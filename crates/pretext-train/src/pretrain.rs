@@ -8,7 +8,7 @@ use pretext_augment::{EvalCrop, Transform as _};
 use pretext_data::{Buffers, Dataset, Picture, Pictures};
 use pretext_models::Mode;
 
-use crate::checkpoint::{self, Before, Identity};
+use crate::checkpoint::{self, Before};
 use crate::control::{Control, Event, Outcome};
 use crate::curves::Curves;
 use crate::error::{Error, Result};
@@ -17,11 +17,12 @@ use crate::lent::lend;
 use crate::network::{self, PretextNetwork};
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
+use crate::ranks::{Steps, Word};
 use crate::recipe::PretrainRecipe;
 use crate::record::{self, Pretrained, Record, Score};
 use crate::run::{self, Timer};
 use crate::streams::{self, Purpose, stream};
-use crate::{batch, saved, tasks};
+use crate::{batch, saved, sitting, tasks};
 
 /// The encoder alone, in a run's out folder.
 pub const ENCODER: &str = "encoder.safetensors";
@@ -48,7 +49,7 @@ pub fn pretrain(
         return Ok(Outcome::WasFinished(record));
     }
     let data = Dataset::open(data)?;
-    run::hold(out, control, |lease, before, control| {
+    sitting::hold(out, control, |lease, before, control| {
         run::in_pool(control.threads, || train(recipe, &data, lease, before, control))
     })
 }
@@ -56,7 +57,7 @@ pub fn pretrain(
 fn train(
     recipe: &PretrainRecipe,
     data: &Dataset,
-    lease: &Lease,
+    lease: Option<&Lease>,
     before: Before,
     control: &mut Control<'_>,
 ) -> Result<Outcome> {
@@ -69,23 +70,26 @@ fn train(
         Optimiser::new(common.optimiser, common.weight_decay, parameters, |_| Some(0));
 
     let line = recipe.line();
-    let identity =
-        Identity { recipe: run::recipe_value(recipe, &line)?, fingerprint: run::fingerprint(data) };
+    let value = run::recipe_value(recipe, &line)?;
+    let identity = run::identity(value, data, parameters, control.ranks)?;
     let mut progress = match before {
         Before::Checkpoint(path) => checkpoint::load(&path, &identity, parameters, &mut optimiser)?,
         _ => Progress::new(timer.started(), run::random_weights(parameters, common.seed)?),
     };
 
+    let ranks = control.ranks;
     let loader = run::loader(common, pictures.len(), control);
     let steps = run::steps(common.batch_size, pictures.len());
     control.begin(&line, common.epochs, steps, pictures.len(), parameters, &progress);
-    let mut curves = Curves::new(lease.folder(), &progress, steps)?;
+    let mut curves = Curves::new(lease.map(Lease::folder), &progress, steps)?;
     let mut saved_at = Instant::now();
     let buffers = network.buffers();
+    let together = Steps::new(ranks, common, pictures.len(), parameters)?;
 
     for epoch in progress.epoch()..common.epochs {
         let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
         let rest = run::rest(order, progress.step, common.batch_size);
+        let rest = ranks.parts(rest, common.batch_size.min(pictures.len()));
         let poser = poser(recipe, u64::from(epoch))?;
         let mut batches = loader.rows(&buffers, &pictures, rest, poser);
         while progress.step < steps {
@@ -97,24 +101,28 @@ fn train(
 
             let rate =
                 common.learning_rate * common.schedule.factor(progress.share(common.epochs, steps));
+            let whole = together.whole(batch.items.len(), batch.damaged.len())?;
             let loss = lend(values, common.size, &buffers, |tensors| {
-                if batch.items.len() < 2 {
-                    return Ok(None); // A lone picture has no batch statistics to normalise by.
+                if !together.are_enough(&whole) {
+                    return Ok(None);
                 }
-                let loss = network.loss(tensors, &batch.items, Mode::Train)?;
-                let value = loss.to_scalar::<f32>()?;
+                let mean = || network.loss(tensors, &batch.items, Mode::Train);
+                let (value, loss) = together.loss(&whole, mean)?;
                 if value.is_finite() {
-                    optimiser.step(&pretext_ops::backward(&loss)?, &[rate], common.clip)?;
+                    let gradients = together.gradients(&whole, &loss)?;
+                    optimiser.step(&gradients, &[rate], common.clip)?;
                 }
                 Ok::<_, Error>(Some(value))
             })?;
             let took = (waited, working.elapsed());
-            progress.note(loss, batch.items.len(), batch.damaged.len(), rate, took)?;
+            progress.note(loss, whole.images(), whole.damaged, rate, took)?;
             curves.step(&progress, loss, rate)?;
             (control.report)(progress.event());
 
-            let stop = control.stopped();
-            if stop || saved_at.elapsed() > control.checkpoint_every {
+            let stop = ranks.any(control.stopped())?;
+            if let Some(lease) = lease
+                && (stop || saved_at.elapsed() > control.checkpoint_every)
+            {
                 let now = progress.paused(&timer);
                 let path = checkpoint::save(lease, &identity, parameters, &optimiser, &now)?;
                 (control.report)(Event::Checkpoint(&path));
@@ -125,22 +133,31 @@ fn train(
             }
         }
         drop(batches);
+        run::same_weights(parameters, ranks)?;
 
         let validating = Instant::now();
         let held_out = if recipe.include_val_pixels { None } else { Some(data.val().pictures()) };
-        let val_loss =
-            held_out.map(|val| validate(recipe, &network, &buffers, val, control)).transpose()?;
+        let val_loss = ranks.first_alone(|| match held_out {
+            Some(val) => validate(recipe, &network, &buffers, val, control),
+            None => Ok(None),
+        })?;
         let ended = progress.end_epoch(val_loss.flatten(), None, validating.elapsed());
         curves.epoch(ended)?;
         (control.report)(Event::Epoch(ended));
         let now = progress.paused(&timer);
-        checkpoint::save(lease, &identity, parameters, &optimiser, &now)?;
+        if let Some(lease) = lease {
+            checkpoint::save(lease, &identity, parameters, &optimiser, &now)?;
+        }
         saved_at = Instant::now();
-        if control.stopped() && progress.epoch() < common.epochs {
+        if ranks.any(control.stopped())? && progress.epoch() < common.epochs {
             return Ok(Outcome::Stopped);
         }
     }
 
+    let Some(lease) = lease else {
+        ranks.first_alone(|| Ok(()))?;
+        return Ok(Outcome::FinishedByFirst);
+    };
     let provenance = Pretrained {
         task: recipe.task.clone(),
         epochs: common.epochs,
@@ -173,12 +190,14 @@ fn train(
         recipe: identity.recipe,
         data: run::data_record(data, splits),
         code: record::Code::this(),
-        machine: record::Machine::this(control.threads),
+        machine: record::Machine::this(control.threads, ranks.size()),
         initial_weights: progress.initial_weights,
         epochs: progress.epochs,
         result: Score { val_loss, ..Score::default() },
     };
-    run::finish(lease, record)
+    let outcome = sitting::finish(lease, record)?;
+    ranks.tell(Word::Done)?;
+    Ok(outcome)
 }
 
 /// The pictures to train on, and the names of their splits.
@@ -231,6 +250,7 @@ fn validate(
     let loader = run::evaluation_loader(recipe.common.batch_size, recipe.common.size, control);
     let (mut sum, mut count) = (0.0, 0);
     for batch in loader.rows(buffers, pictures, (0..pictures.len()).collect(), pose) {
+        control.ranks.tell(Word::Busy)?;
         let (batch, values) = batch?;
         let classes = batch.items;
         if !classes.is_empty() {

@@ -44,6 +44,10 @@ pub struct Common {
     pub flip: f64,
     /// The seed of every random stream.
     pub seed: u64,
+    /// Whether several processes normalise over their whole batch, as one process would, instead of
+    /// each over its part. One process alone always does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sync_batch_norm: bool,
 }
 
 impl Default for Common {
@@ -63,6 +67,7 @@ impl Default for Common {
             min_scale: 0.35,
             flip: 0.5,
             seed: 0,
+            sync_batch_norm: false,
         }
     }
 }

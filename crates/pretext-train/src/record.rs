@@ -104,6 +104,9 @@ pub struct Machine {
     pub cores: usize,
     /// The threads that were used.
     pub threads: usize,
+    /// The processes that shared the run, each with so many threads; this is the machine of the first.
+    #[serde(default = "one")]
+    pub processes: usize,
     /// Operating system and architecture.
     pub system: String,
     /// Where tensors lay, such as `cpu`.
@@ -116,16 +119,21 @@ pub struct Machine {
 
 impl Machine {
     /// The machine this runs on.
-    pub fn this(threads: usize) -> Self {
+    pub fn this(threads: usize, processes: usize) -> Self {
         Self {
             processor: processor(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads,
+            processes,
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             device: "cpu".into(),
             instructions: pretext_ops::Isa::current().to_string(),
         }
     }
+}
+
+fn one() -> usize {
+    1
 }
 
 /// The processor's name where the system tells it, else the architecture.

@@ -1,6 +1,5 @@
 //! What the two loops share: threads, loaders, the clock, and the parts of a record.
 
-use std::path::Path;
 use std::time::Instant;
 
 use pretext_augment::{Compose, HorizontalFlip, RandomResizedCrop};
@@ -10,15 +9,15 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::checkpoint::{self, Before};
-use crate::control::{Control, Event, Outcome};
+use crate::checkpoint::Identity;
+use crate::control::{Control, Event};
 use crate::energy::Meter;
-use crate::error::{AtPath as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::files;
-use crate::lease::{self, Lease};
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::recipe::Common;
-use crate::record::{DataRecord, InitialWeights, Record};
+use crate::record::{DataRecord, InitialWeights};
 
 /// Batches that are ready before they are needed.
 const PREFETCH: usize = 4;
@@ -93,7 +92,11 @@ pub(crate) fn in_pool<T: Send>(
 
 /// Loads training batches: whole ones only, unless there are too few pictures for one.
 pub(crate) fn loader(common: &Common, pictures: usize, control: &Control<'_>) -> Loader {
-    let batch_size = common.batch_size;
+    // This process's part of each batch.
+    let batch_size = match control.ranks.size() {
+        1 => common.batch_size,
+        _ => control.ranks.part(common.batch_size.min(pictures)).len(),
+    };
     Loader {
         batch_size,
         threads: control.threads.max(1),
@@ -202,52 +205,42 @@ pub(crate) fn data_record(data: &Dataset, trained_on: Vec<String>) -> DataRecord
     }
 }
 
-/// Runs `work` as the only process that works on `out`, unless the run is finished.
+/// What a run is of, with what decides its result beside the recipe: how many processes share it.
 ///
 /// # Errors
-/// If another run or process is there, the folder cannot be written to, or `work` fails.
-pub(crate) fn hold(
-    out: &Path,
-    control: &mut Control<'_>,
-    work: impl FnOnce(&Lease, Before, &mut Control<'_>) -> Result<Outcome>,
-) -> Result<Outcome> {
-    std::fs::create_dir_all(out).at(out)?;
-    let Some(lease) = lease::take(out, control)? else {
-        return Ok(match Record::read(out)? {
-            Some(record) => Outcome::WasFinished(Box::new(record)),
-            None => Outcome::Stopped,
-        });
-    };
-    // Until now another process may have worked here.
-    let before = checkpoint::look(out, control.resume)?;
-    if let Before::Finished(record) = before {
-        return Ok(Outcome::WasFinished(record));
+/// If the processes of this run do not agree about it, or do not begin with the same numbers.
+pub(crate) fn identity(
+    mut recipe: Value,
+    data: &Dataset,
+    parameters: &Parameters,
+    ranks: &Ranks,
+) -> Result<Identity> {
+    if ranks.size() > 1
+        && let Value::Object(fields) = &mut recipe
+    {
+        fields.insert("processes".into(), ranks.size().into());
     }
-    let report = &mut *control.report;
-    let mut noted = |event: Event<'_>| {
-        lease.note(&event);
-        report(event);
-    };
-    let mut control = Control {
-        threads: control.threads,
-        strict: control.strict,
-        resume: control.resume,
-        wait: control.wait,
-        job: None,
-        stop: control.stop,
-        checkpoint_every: control.checkpoint_every,
-        report: &mut noted,
-    };
-    work(&lease, before, &mut control)
+    let identity = Identity { recipe, fingerprint: fingerprint(data) };
+    ranks.agree("recipe", identity.recipe.to_string().as_bytes())?;
+    ranks.agree("data", identity.fingerprint.as_bytes())?;
+    same_weights(parameters, ranks)?;
+    Ok(identity)
 }
 
-/// Writes the record, which makes the run finished, and drops the checkpoint.
-pub(crate) fn finish(lease: &Lease, record: Record) -> Result<Outcome> {
-    lease.check()?;
-    record.write(lease.folder())?;
-    // A checkpoint that cannot be deleted does no harm: the record comes first.
-    let _ = std::fs::remove_file(lease.folder().join(checkpoint::FILE));
-    Ok(Outcome::Finished(Box::new(record)))
+/// Refuses to go on if the processes of this run do not hold the same numbers: they take the same
+/// steps, but processors of different makes may round them differently.
+///
+/// # Errors
+/// If so.
+pub(crate) fn same_weights(parameters: &Parameters, ranks: &Ranks) -> Result<()> {
+    if ranks.size() == 1 {
+        return Ok(());
+    }
+    let mut sums = Vec::new();
+    for parameter in parameters.iter() {
+        sums.extend(parameter.var.sum_all()?.to_scalar::<f32>()?.to_le_bytes());
+    }
+    ranks.agree("weights", &sums)
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<ExitCode> {
 }
 
 fn machine() -> Result<()> {
-    let machine = Machine::this(0);
+    let machine = Machine::this(0, 1);
     say(format_args!("processor       {}", machine.processor))?;
     say(format_args!("cores           {}", machine.cores))?;
     say(format_args!("system          {}", machine.system))?;

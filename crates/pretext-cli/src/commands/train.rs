@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use pretext_train::control::{Control, Event, Outcome};
 use pretext_train::preview::Preview;
+use pretext_train::ranks::Ranks;
 use pretext_train::record::Record;
 
 use super::say;
@@ -24,6 +25,7 @@ pub(super) fn run(
     results: &[&str],
 ) -> Result<ExitCode> {
     let stop = stop_on_signals()?;
+    let ranks = Ranks::find()?;
     let mut progress = Progress::new();
     let outcome = {
         let mut report = |event: Event<'_>| progress.show(&event);
@@ -35,12 +37,20 @@ pub(super) fn run(
             job: job(),
             stop: &stop,
             checkpoint_every: Duration::from_secs(args.checkpoint_every),
+            ranks: &ranks,
             report: &mut report,
         };
         start(&mut control)
     };
     progress.finish();
-    match outcome? {
+    let outcome = outcome?;
+    let first = ranks.is_first();
+    ranks.leave();
+    match outcome {
+        Outcome::Stopped if !first => Ok(ExitCode::from(failure::INTERRUPTED)),
+        // Process 0 says how it ended.
+        Outcome::FinishedByFirst | Outcome::WasFinished(_) if !first => Ok(failure::DONE),
+        Outcome::FinishedByFirst => Ok(failure::DONE),
         Outcome::Finished(record) => closing(&record, &args.out, results),
         Outcome::WasFinished(record) => {
             progress.line("this run was finished before; nothing was done");
@@ -107,6 +117,7 @@ pub(super) fn quietly<T>(
         job: None,
         stop: &AtomicBool::new(false),
         checkpoint_every: Duration::MAX,
+        ranks: &Ranks::alone(),
         report: &mut report,
     };
     Ok(start(&mut control)?)

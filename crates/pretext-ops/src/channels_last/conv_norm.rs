@@ -11,7 +11,9 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor, bail,
+};
 
 use super::conv2d::{self, Convolve, Epilogue, by_element, conv2d};
 use super::feature_map::{self, FeatureMap, token};
@@ -23,6 +25,7 @@ use crate::batch_norm::check_eps;
 use crate::buffer::unwritten;
 use crate::conv2d::Geometry;
 use crate::isa::Isa;
+use crate::peers::Batch;
 use crate::values::{check_with, slice, with1, with2};
 
 /// A batch, and the statistics that it was normalised by.
@@ -64,20 +67,13 @@ pub fn conv_norm(
         let out = super::batch_norm(&sums, norm.0, norm.1, then, eps)?;
         return Ok(ConvNormOutput { y: out.y.into(), mean: out.mean, variance: out.variance });
     }
-    let (channels, count) = (geometry.o, geometry.n * geometry.pixels());
-    if count < 2 {
-        bail!(
-            "batch_norm: {:?} has {count} values a channel; training needs at least 2",
-            x.dims4()?
-        )
-    }
+    let channels = geometry.o;
     let call = Call { geometry, activation: then.activation, statistics: Statistics::Own(eps) };
-    let (y, mean, variance) =
+    let (y, mean, variance, unbiased) =
         by_element!("conv_norm", x.dtype(), apply(call, x, weight, norm, then, None))?;
     let tensor = |values: Vec<f64>| {
         Tensor::from_vec(values, channels, weight.device())?.to_dtype(weight.dtype())
     };
-    let unbiased = count as f64 / (count - 1) as f64;
     let variance = variance.iter().map(|v| v * unbiased).collect();
     Ok(ConvNormOutput { y, mean: tensor(mean)?, variance: tensor(variance)? })
 }
@@ -118,7 +114,7 @@ pub fn conv_norm_eval(
 /// Mean and biased variance.
 type Moments = (Vec<f64>, Vec<f64>);
 
-/// The two nodes; returns the result and the statistics.
+/// The two nodes; returns the result, the statistics, and what makes the variance unbiased.
 fn apply<T: Convolve>(
     call: Call,
     x: &FeatureMap,
@@ -126,14 +122,14 @@ fn apply<T: Convolve>(
     norm: (&Tensor, &Tensor),
     then: Then<'_, FeatureMap>,
     given: Option<Moments>,
-) -> Result<(FeatureMap, Vec<f64>, Vec<f64>)> {
+) -> Result<(FeatureMap, Vec<f64>, Vec<f64>, f64)> {
     let (mean, variance) = given.unwrap_or_default();
     let pass: Arc<Pass<T>> = Arc::new(Pass {
         call,
         x: x.contiguous()?,
         residual: then.residual.map(FeatureMap::contiguous).transpose()?,
         weight: weight.contiguous()?,
-        saved: Mutex::new(Saved { mean, variance, sums: None }),
+        saved: Mutex::new(Saved { mean, variance, batch: Batch::default(), sums: None }),
         y: OnceLock::new(),
         gradient: feature_map::Gradient::default(),
     });
@@ -147,7 +143,7 @@ fn apply<T: Convolve>(
     let Some(y) = pass.y.get() else { bail!("conv_norm: the normalisation left no result") };
     let y = FeatureMap::beside(y.clone(), token, pass.gradient.clone());
     let saved = pass.saved();
-    Ok((y, saved.mean.clone(), saved.variance.clone()))
+    Ok((y, saved.mean.clone(), saved.variance.clone(), saved.batch.unbiased()))
 }
 
 fn geometry(
@@ -200,6 +196,8 @@ struct Saved<T> {
     mean: Vec<f64>,
     /// Biased.
     variance: Vec<f64>,
+    /// What they are of, if not given.
+    batch: Batch,
     /// The convolution's result; between the nodes' backward passes, its gradient.
     sums: Option<Vec<T>>,
 }
@@ -224,8 +222,8 @@ impl<T: Convolve> Pass<T> {
 
     fn norm(&self, saved: &Saved<T>) -> BatchNorm {
         let (eps, own) = match self.call.statistics {
-            Statistics::Own(eps) => (eps, true),
-            Statistics::Given(eps) => (eps, false),
+            Statistics::Own(eps) => (eps, Some(saved.batch.clone())),
+            Statistics::Given(eps) => (eps, None),
         };
         BatchNorm::new(saved.mean.clone(), &saved.variance, eps, own, self.call.activation)
     }
@@ -308,10 +306,10 @@ impl<T: Convolve> Pass<T> {
                 // SAFETY: `sums` writes it in full.
                 unsafe { unwritten(sums.len()) }
             });
-            let (line, slopes) = gradient.sums(&sums, before.as_deref_mut());
+            let (line, slopes) = gradient.sums(&sums, before.as_deref_mut())?;
             gradient.finish(&mut sums, None, before.as_deref(), &slopes);
-            (line, before)
-        })?;
+            Ok::<_, Error>((line, before))
+        })??;
         // Without anything to train before the normalisation nobody takes it.
         saved.sums = wanted.then_some(sums);
         let line = Tensor::from_vec(line, (2, self.call.geometry.o), dy.device())?;
@@ -347,8 +345,12 @@ impl<T: Convolve> CustomOp2 for Convolution<T> {
             let (sums, moments) = with1::<T, _>(&self.0.x.values()?, |x| {
                 conv2d::forward_measured(Isa::current(), &self.0.call.geometry, x, weight)
             })?;
+            let (mut mean, mut variance) = moments;
+            let Geometry { n, o, out: (height, width), .. } = self.0.call.geometry;
+            let batch = Batch::join(n * height * width, &mut mean, &mut variance)?;
+            batch.check(&[n, height, width, o])?;
             let mut saved = self.0.saved();
-            (saved.mean, saved.variance) = moments;
+            (saved.mean, saved.variance, saved.batch) = (mean, variance, batch);
             saved.sums = Some(sums);
         }
         Ok(token())

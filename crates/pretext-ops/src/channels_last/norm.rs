@@ -5,7 +5,9 @@
 //! for the statistics, one for the result, and two for the gradients, the activation and the sum
 //! with the residual included.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor, bail,
+};
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::ParallelSliceMut as _;
 
@@ -16,6 +18,7 @@ use crate::activation::{Function as _, Mish};
 use crate::batch_norm::{BatchNormOutput, check_eps};
 use crate::buffer::unwritten;
 use crate::isa::Isa;
+use crate::peers::Batch;
 use crate::stored::Stored;
 use crate::values::{Float, by_stored, check_with, output, parameters_of, slice, with1, with2};
 
@@ -63,17 +66,17 @@ pub fn batch_norm(
     let channels = arguments(x, &[weight, bias], then)?;
     check_eps(eps)?;
     let count = x.elem_count() / channels.max(1);
-    if count < 2 {
-        bail!("batch_norm: {:?} has {count} values a channel; training needs at least 2", x.shape())
-    }
     let x = x.contiguous()?;
-    let (mean, variance) = by_stored!("batch_norm", x.dtype(), statistics_of(&x, channels))?;
-    let unbiased = count as f64 / (count - 1) as f64;
+    let (mut mean, mut variance) =
+        by_stored!("batch_norm", x.dtype(), statistics_of(&x, channels))?;
+    let batch = Batch::join(count, &mut mean, &mut variance)?;
+    batch.check(x.dims())?;
+    let unbiased = batch.unbiased();
     let tensor = |values: Vec<f64>| {
         Tensor::from_vec(values, channels, x.device())?.to_dtype(parameters_of(&x))
     };
     let running = variance.iter().map(|v| v * unbiased).collect();
-    let op = BatchNorm::new(mean.clone(), &variance, eps, true, then.activation);
+    let op = BatchNorm::new(mean.clone(), &variance, eps, Some(batch), then.activation);
     let y = op.apply(&x, weight, bias, then)?;
     Ok(BatchNormOutput { y, mean: tensor(mean)?, variance: tensor(running)? })
 }
@@ -99,7 +102,7 @@ pub fn batch_norm_eval(
     check_eps(eps)?;
     let values = |t: &Tensor| t.to_dtype(DType::F64)?.to_vec1::<f64>();
     let (mean, variance) = (values(running_mean)?, values(running_var)?);
-    let op = BatchNorm::new(mean, &variance, eps, false, then.activation);
+    let op = BatchNorm::new(mean, &variance, eps, None, then.activation);
     op.apply(&x.contiguous()?, weight, bias, then)
 }
 
@@ -122,8 +125,8 @@ pub(super) struct BatchNorm {
     pub(super) mean: Vec<f64>,
     /// `1 / sqrt(variance + eps)`.
     pub(super) scale: Vec<f64>,
-    /// Whether the statistics are those of the batch.
-    pub(super) own: bool,
+    /// The batch that the statistics are of; `None`: they are given.
+    pub(super) own: Option<Batch>,
     pub(super) activation: Activation,
 }
 
@@ -132,7 +135,7 @@ impl BatchNorm {
         mean: Vec<f64>,
         variance: &[f64],
         eps: f64,
-        own: bool,
+        own: Option<Batch>,
         activation: Activation,
     ) -> Self {
         let scale = variance.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
@@ -329,13 +332,13 @@ fn backward<T: Stored>(
                 // SAFETY: `sums` writes it in full.
                 unsafe { unwritten(x.len()) }
             });
-            let (line, slopes) = input.sums(x, before.as_deref_mut());
+            let (line, slopes) = input.sums(x, before.as_deref_mut())?;
             // SAFETY: `finish` writes it in full.
             let mut dx = unsafe { unwritten(x.len()) };
             input.finish(&mut dx, Some(x), before.as_deref(), &slopes);
-            (dx, line, before)
+            Ok::<_, Error>((dx, line, before))
         })
-    })??;
+    })???;
     let tensor = |values| Tensor::from_vec(values, x.shape(), x.device());
     let line = Tensor::from_vec(line, (2, op.mean.len()), x.device())?.to_dtype(parameters)?;
     Ok([Some(tensor(dx)?), Some(line), before.map(tensor).transpose()?])

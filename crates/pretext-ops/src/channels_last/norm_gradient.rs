@@ -35,7 +35,14 @@ pub(super) type Slopes<T> = [Vec<T>; 3];
 
 impl<T: Stored> Gradient<'_, T> {
     /// `dw` and `db`, one after the other, and what `dx` needs of them. `before` takes `g`.
-    pub(super) fn sums(&self, x: &[T], before: Option<&mut [T]>) -> (Vec<f64>, Slopes<T::Wide>) {
+    ///
+    /// # Errors
+    /// If the sums are over several processes and another one cannot be reached.
+    pub(super) fn sums(
+        &self,
+        x: &[T],
+        before: Option<&mut [T]>,
+    ) -> Result<(Vec<f64>, Slopes<T::Wide>)> {
         let channels = self.op.mean.len();
         let size = chunk(channels).max(1);
         let mean: Vec<T::Wide> = self.op.mean.iter().map(|m| T::Wide::from_f64(*m)).collect();
@@ -76,16 +83,19 @@ impl<T: Stored> Gradient<'_, T> {
             dw.iter_mut().zip(part_w).for_each(|(dw, part)| *dw += part.to_f64());
         }
         dw.iter_mut().zip(&self.op.scale).for_each(|(dw, scale)| *dw *= scale);
-        let slopes = self.slopes(line.0, &dw, &db, (x.len() / channels.max(1)).max(1) as f64);
         dw.append(&mut db);
-        (dw, slopes)
+        let slopes = self.slopes(line.0, &dw)?;
+        Ok((dw, slopes))
     }
 
-    fn slopes(&self, factor: Vec<T::Wide>, dw: &[f64], db: &[f64], count: f64) -> Slopes<T::Wide> {
-        if !self.op.own {
+    fn slopes(&self, factor: Vec<T::Wide>, sums: &[f64]) -> Result<Slopes<T::Wide>> {
+        let Some(batch) = &self.op.own else {
             let zeros = vec![T::Wide::ZERO; factor.len()];
-            return [factor, zeros.clone(), zeros];
-        }
+            return Ok([factor, zeros.clone(), zeros]);
+        };
+        // The parameters' gradients are this part's; the statistics' are the whole batch's.
+        let sums = batch.sum(sums)?;
+        let ((dw, db), count) = (sums.split_at(factor.len()), batch.count.max(1.0));
         let each = |c: usize| {
             let factor = factor[c].to_f64();
             let slope = -factor * self.op.scale[c] * dw[c] / count;
@@ -93,7 +103,7 @@ impl<T: Stored> Gradient<'_, T> {
             (T::Wide::from_f64(slope), T::Wide::from_f64(offset))
         };
         let (slope, offset) = (0..factor.len()).map(each).unzip();
-        [factor, slope, offset]
+        Ok([factor, slope, offset])
     }
 
     /// `g` of the numbers from `first` on.
