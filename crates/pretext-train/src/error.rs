@@ -128,9 +128,10 @@ impl Error {
             | Self::Out { .. }
             | Self::File { .. }
             | Self::Data(_)
-            | Self::Model(_)
             | Self::Frozen(_)
             | Self::Augment(_) => true,
+            // A tensor operation that failed in a network, for one because another process is gone.
+            Self::Model(error) => !matches!(error, pretext_models::Error::Tensor(_)),
             Self::Io { source, .. } => matches!(
                 source.kind(),
                 std::io::ErrorKind::NotFound

@@ -173,8 +173,10 @@ fn train(
         run::same_weights(&parameters, ranks)?;
 
         let validating = Instant::now();
-        score = ranks.first_alone(|| score_now(control))?.flatten();
-        let (loss, accuracy) = score.as_ref().map_or((None, None), |s| (s.val_loss, s.accuracy));
+        // Twice an option: whether it was looked at, and whether there is something to score on.
+        score = Some(ranks.first_alone(|| score_now(control))?.flatten());
+        let scored = score.as_ref().and_then(Option::as_ref);
+        let (loss, accuracy) = scored.map_or((None, None), |s| (s.val_loss, s.accuracy));
         let ended = progress.end_epoch(loss, accuracy, validating.elapsed());
         curves.epoch(ended)?;
         (control.report)(Event::Epoch(ended));
@@ -191,7 +193,7 @@ fn train(
     // A run that was killed between its last checkpoint and its record has no score in memory.
     let score = match score {
         Some(score) => score,
-        None => ranks.first_alone(|| score_now(control))?.flatten().unwrap_or_default(),
+        None => ranks.first_alone(|| score_now(control))?.flatten(),
     };
     let Some(lease) = lease else {
         ranks.first_alone(|| Ok(()))?;
@@ -221,7 +223,7 @@ fn train(
         machine: record::Machine::this(control.threads, ranks.size()),
         initial_weights: progress.initial_weights,
         epochs: progress.epochs,
-        result: score,
+        result: score.unwrap_or_default(),
     };
     let outcome = sitting::finish(lease, record)?;
     ranks.tell(Word::Done)?;
