@@ -108,7 +108,6 @@ fn compare(kind: &str, processes: usize, more: &[&str]) -> (f64, Value, Value) {
     works(processes, &run(kind, &data, &several, more));
     let file = if kind == "pretrain" { "pretext.safetensors" } else { "classifier.safetensors" };
     let difference = difference(&one.join(file), &several.join(file));
-    eprintln!("{kind} {more:?} by {processes}: weights differ by {difference:.1e}");
     (difference, record(&one), record(&several))
 }
 
