@@ -5,9 +5,11 @@ use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
 use crate::buffer::unwritten;
+#[cfg(feature = "cuda")]
+use crate::channels_last::Activation;
 use crate::isa::Isa;
 use crate::stored::Stored;
-use crate::values::{Float, by_stored, check_pictures, output, slice, with2};
+use crate::values::{Float, by_stored, check_pictures, if_on_gpu, output, slice, with2};
 
 /// `max(x, 0)` of each element; the gradient at 0 is 0, as PyTorch's.
 ///
@@ -25,6 +27,7 @@ use crate::values::{Float, by_stored, check_pictures, output, slice, with2};
 /// ```
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     check_pictures("relu", &[x])?;
+    if_on_gpu!(x => activate(x, Activation::Relu));
     x.contiguous()?.apply_op1(Elementwise(Relu))
 }
 
@@ -45,6 +48,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 /// ```
 pub fn mish(x: &Tensor) -> Result<Tensor> {
     check_pictures("mish", &[x])?;
+    if_on_gpu!(x => activate(x, Activation::Mish));
     x.contiguous()?.apply_op1(Elementwise(Mish))
 }
 

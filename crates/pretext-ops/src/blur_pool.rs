@@ -86,13 +86,13 @@ fn binomial(kernel: usize) -> [f64; LONGEST] {
     weights.map(|weight| weight / 2.0_f64.powi(kernel as i32 - 1))
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Border {
     Reflect,
     Repeat,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Blur {
     weights: [f64; LONGEST],
     kernel: usize,

@@ -8,6 +8,10 @@ mod blur_pool;
 mod buffer;
 pub mod channels_last;
 mod conv2d;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+#[cfg(any(feature = "cuda", test))]
+mod gpu;
 mod gradients;
 mod isa;
 mod linear;

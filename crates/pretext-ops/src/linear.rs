@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use crate::gradients::leave;
 use crate::matrix::{Matrix, product};
-use crate::values::{Float, by_dtype, check, output, slice, with2};
+use crate::values::{Float, by_dtype, check, on_gpu, output, slice, with2};
 
 /// `y = x weight^T + bias`, as `torch.nn.functional.linear`.
 ///
@@ -38,7 +38,12 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     if let Some(bias) = bias.filter(|bias| bias.dims() != [o]) {
         bail!("linear: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
     }
-    let y = x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?;
+    let y = if on_gpu(x) {
+        // cuBLAS by candle, whose gradient of it is right.
+        x.matmul(&weight.t()?)?
+    } else {
+        x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?
+    };
     match bias {
         Some(bias) => y.broadcast_add(bias),
         None => Ok(y),

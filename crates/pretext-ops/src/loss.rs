@@ -4,13 +4,14 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
-use crate::values::{Float, by_dtype, check, output, slice, with1, with2};
+use crate::values::{Float, by_dtype, check, if_on_gpu, output, slice, with1, with2};
 
 /// Cross-entropy with label smoothing (Szegedy et al., 2016), the mean over the batch, as
 /// `torch.nn.CrossEntropyLoss(label_smoothing=smoothing)`.
 ///
 /// * `logits`: `[N, K]`, `f32` or `f64`.
-/// * `classes`: `[N]`, `u32`, each below `K`; data, no gradient flows into them.
+/// * `classes`: `[N]`, `u32`, each below `K`; data, no gradient flows into them. Let them lie on the CPU
+///   even where the logits lie on a GPU: they are looked at, and from there that takes a wait.
 /// * `smoothing`: the share of the target spread evenly over all classes, `0..=1`.
 /// * Returns a scalar.
 ///
@@ -49,6 +50,7 @@ pub fn cross_entropy(logits: &Tensor, classes: &Tensor, smoothing: f64) -> Resul
     if let Some(class) = classes.iter().find(|&&class| class as usize >= k) {
         bail!("cross_entropy: class {class} is not below the {k} logits")
     }
+    if_on_gpu!(logits => cross_entropy(logits, classes, smoothing));
     logits.contiguous()?.apply_op1(CrossEntropy { classes, smoothing })
 }
 
@@ -171,6 +173,7 @@ fn difference(op: &str, prediction: &Tensor, target: &Tensor, kind: Difference) 
     if prediction.elem_count() == 0 {
         bail!("{op}: the mean of no elements is undefined")
     }
+    if_on_gpu!(prediction => difference(kind.name(), prediction, target, kind.on_gpu()));
     prediction.contiguous()?.apply_op2(&target.contiguous()?, kind)
 }
 
@@ -181,6 +184,21 @@ enum Difference {
 }
 
 impl Difference {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Squared => "mse_loss",
+            Self::Absolute => "l1_loss",
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(self) -> crate::gpu::loss::Kind {
+        match self {
+            Self::Squared => crate::gpu::loss::Kind::Squared,
+            Self::Absolute => crate::gpu::loss::Kind::Absolute,
+        }
+    }
+
     fn value<T: Float>(self, d: T) -> T {
         match self {
             Self::Squared => d * d,
@@ -204,10 +222,7 @@ const CHUNK: usize = 1 << 14;
 
 impl CustomOp2 for Difference {
     fn name(&self) -> &'static str {
-        match self {
-            Self::Squared => "mse_loss",
-            Self::Absolute => "l1_loss",
-        }
+        Difference::name(*self)
     }
 
     fn cpu_fwd(

@@ -81,6 +81,18 @@ impl Batch {
         Ok(())
     }
 
+    /// Refuses what a GPU cannot normalise: too few values a channel, or a batch of several processes.
+    ///
+    /// # Errors
+    /// If so.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn check_on_gpu(count: usize, dims: &[usize]) -> Result<()> {
+        if PEERS.with_borrow(Option::is_some) {
+            bail!("batch_norm: statistics over several processes are not computed on a GPU")
+        }
+        Self { peers: None, count: count as f64 }.check(dims)
+    }
+
     /// What turns a biased variance into an unbiased one.
     pub(crate) fn unbiased(&self) -> f64 {
         self.count / (self.count - 1.0)

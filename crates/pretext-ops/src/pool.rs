@@ -95,7 +95,7 @@ pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
 }
 
 /// Where windows lie.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
     kernel: usize,
     stride: usize,
@@ -141,6 +141,12 @@ impl Windows {
 
     pub(crate) fn size(&self, (h, w): (usize, usize)) -> (usize, usize) {
         (self.count(h), self.count(w))
+    }
+
+    /// Kernel, stride and padding.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn parameters(&self) -> (usize, usize, usize) {
+        (self.kernel, self.stride, self.padding)
     }
 
     /// What of window `i` lies inside the input.
@@ -200,7 +206,7 @@ impl Plane for Max {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Average {
     pub(crate) windows: Windows,
     pub(crate) options: AvgPool,
@@ -278,7 +284,7 @@ impl Plane for Average {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Mean;
 
 impl Plane for Mean {

@@ -67,7 +67,7 @@ pub(crate) fn check_sizes(
     Ok(())
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Nearest {
     pub(crate) height: usize,
     pub(crate) width: usize,

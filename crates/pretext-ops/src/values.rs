@@ -114,14 +114,36 @@ pub(crate) fn parameters_of(picture: &Tensor) -> DType {
     if picture.dtype() == DType::BF16 { DType::F32 } else { picture.dtype() }
 }
 
+/// Whether the operators for a GPU are there and meant.
+pub(crate) fn on_gpu(tensor: &Tensor) -> bool {
+    cfg!(feature = "cuda") && tensor.device().is_cuda()
+}
+
+/// Leaves a function by the operator on a GPU, if that is where the tensor lies.
+macro_rules! if_on_gpu {
+    ($tensor:expr => $operator:ident ( $($argument:expr),* $(,)? )) => {
+        #[cfg(feature = "cuda")]
+        if $crate::values::on_gpu($tensor) {
+            return $crate::gpu::operators::$operator::<$crate::cuda::Gpu>($($argument),*);
+        }
+    };
+}
+pub(crate) use if_on_gpu;
+
 /// Refuses pictures that an operator cannot take together.
 pub(crate) fn check_pictures(op: &str, tensors: &[&Tensor]) -> Result<()> {
     for tensor in tensors {
-        if !tensor.device().is_cpu() {
+        if !tensor.device().is_cpu() && !on_gpu(tensor) {
             bail!("{op}: a tensor lies on {:?}; this operator runs on the CPU", tensor.device())
+        }
+        if !tensor.device().same_device(tensors[0].device()) {
+            bail!("{op}: tensors lie on {:?} and {:?}", tensors[0].device(), tensor.device())
         }
         if !matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::BF16) {
             bail!("{op}: the dtype is {:?}, it must be f32 or f64", tensor.dtype())
+        }
+        if on_gpu(tensor) && tensor.dtype() == DType::F64 {
+            bail!("{op}: the dtype is {:?}, on a GPU it must be f32 or bf16", tensor.dtype())
         }
         if tensor.dtype() != tensors[0].dtype() {
             bail!("{op}: the dtypes {:?} and {:?} differ", tensors[0].dtype(), tensor.dtype())

@@ -24,6 +24,15 @@ pub fn concat(a: &FeatureMap, b: &FeatureMap, activation: Activation) -> Result<
     if (sizes.0, sizes.1, sizes.2) != (others.0, others.1, others.2) {
         bail!("concat: the sizes {sizes:?} and {others:?} differ in more than channels")
     }
+    #[cfg(feature = "cuda")]
+    if a.on_gpu() {
+        return Ok(crate::gpu::operators::concat::<crate::cuda::Gpu>(
+            &a.tensor()?,
+            &b.tensor()?,
+            activation,
+        )?
+        .into());
+    }
     let pass = Arc::new(Pass {
         a: a.contiguous()?,
         b: b.contiguous()?,

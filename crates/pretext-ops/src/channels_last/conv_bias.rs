@@ -48,6 +48,19 @@ pub fn conv_bias(
         let residual = residual.dims();
         bail!("conv_bias: the result is {size:?}, the residual {residual:?}")
     }
+    #[cfg(feature = "cuda")]
+    if x.on_gpu() {
+        let residual = then.residual.map(FeatureMap::tensor).transpose()?;
+        let then = Then { residual: residual.as_ref(), activation: then.activation };
+        return Ok(crate::gpu::operators::conv_bias::<crate::cuda::Gpu>(
+            g,
+            &x.tensor()?,
+            weight,
+            bias,
+            then,
+        )?
+        .into());
+    }
     if x.dtype() == DType::F64 || then.activation == Activation::Mish {
         let identity = Activation::Identity;
         let mut y = conv2d(&x.tensor()?, weight, Some(bias), stride, padding, identity)?;

@@ -60,6 +60,23 @@ pub fn conv_norm(
 ) -> Result<ConvNormOutput> {
     let geometry = geometry(x, weight, &[norm.0, norm.1], then, (stride, padding))?;
     check_eps(eps)?;
+    let channels = geometry.o;
+    #[cfg(feature = "cuda")]
+    if x.on_gpu() {
+        let (n, h, w, c) = x.dims4()?;
+        Batch::check_on_gpu(geometry.n * geometry.pixels(), &[n, h, w, c])?;
+        let residual = then.residual.map(FeatureMap::tensor).transpose()?;
+        let then = Then { residual: residual.as_ref(), activation: then.activation };
+        let out = crate::gpu::operators::conv_norm::<crate::cuda::Gpu>(
+            geometry,
+            &x.tensor()?,
+            weight,
+            norm,
+            then,
+            eps,
+        )?;
+        return Ok(ConvNormOutput { y: out.y.into(), mean: out.mean, variance: out.variance });
+    }
     if x.dtype() == DType::F64 {
         let sums = conv2d(&x.tensor()?, weight, None, stride, padding, Activation::Identity)?;
         let residual = then.residual.map(FeatureMap::tensor).transpose()?;
@@ -67,7 +84,6 @@ pub fn conv_norm(
         let out = super::batch_norm(&sums, norm.0, norm.1, then, eps)?;
         return Ok(ConvNormOutput { y: out.y.into(), mean: out.mean, variance: out.variance });
     }
-    let channels = geometry.o;
     let call = Call { geometry, activation: then.activation, statistics: Statistics::Own(eps) };
     let (y, mean, variance, unbiased) =
         by_element!("conv_norm", x.dtype(), apply(call, x, weight, norm, then, None))?;
@@ -99,6 +115,16 @@ pub fn conv_norm_eval(
     let geometry =
         geometry(x, weight, &[norm.0, norm.1, running.0, running.1], then, (stride, padding))?;
     check_eps(eps)?;
+    #[cfg(feature = "cuda")]
+    if x.on_gpu() {
+        let residual = then.residual.map(FeatureMap::tensor).transpose()?;
+        let then = Then { residual: residual.as_ref(), activation: then.activation };
+        let x = &x.tensor()?;
+        let y = crate::gpu::operators::conv_norm_eval::<crate::cuda::Gpu>(
+            geometry, x, weight, norm, running, then, eps,
+        )?;
+        return Ok(y.into());
+    }
     if x.dtype() == DType::F64 {
         let sums = conv2d(&x.tensor()?, weight, None, stride, padding, Activation::Identity)?;
         let residual = then.residual.map(FeatureMap::tensor).transpose()?;

@@ -140,6 +140,12 @@ impl FeatureMap {
         self.values.shape.dims()
     }
 
+    /// Whether it lies on a GPU, where all feature maps are tensors of candle's graph.
+    #[cfg(feature = "cuda")]
+    pub(super) fn on_gpu(&self) -> bool {
+        self.edge.is_none() && self.values().is_ok_and(|values| crate::values::on_gpu(&values))
+    }
+
     /// Its stand-in among an operator's arguments.
     pub(super) fn argument(&self) -> Result<Tensor> {
         self.edge.as_ref().map_or_else(|| self.values(), |edge| Ok(edge.token.clone()))

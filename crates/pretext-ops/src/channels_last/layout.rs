@@ -7,7 +7,7 @@ use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
 use crate::buffer::unwritten;
 use crate::stored::Stored;
-use crate::values::{by_stored, check_pictures, output, slice};
+use crate::values::{by_stored, check_pictures, on_gpu, output, slice};
 
 /// `[N, C, H, W]` to `[N, H, W, C]`.
 ///
@@ -16,6 +16,9 @@ use crate::values::{by_stored, check_pictures, output, slice};
 pub fn channels_last(x: &Tensor) -> Result<Tensor> {
     check_pictures("channels_last", &[x])?;
     let (n, c, h, w) = x.dims4()?;
+    if on_gpu(x) {
+        return x.permute((0, 2, 3, 1))?.contiguous();
+    }
     let shape = Shape::from((n, h, w, c));
     x.contiguous()?.apply_op1(Transpose { rows: c, columns: h * w, shape })
 }
@@ -27,6 +30,9 @@ pub fn channels_last(x: &Tensor) -> Result<Tensor> {
 pub fn channels_first(x: &Tensor) -> Result<Tensor> {
     check_pictures("channels_first", &[x])?;
     let (n, h, w, c) = x.dims4()?;
+    if on_gpu(x) {
+        return x.permute((0, 3, 1, 2))?.contiguous();
+    }
     let shape = Shape::from((n, c, h, w));
     x.contiguous()?.apply_op1(Transpose { rows: h * w, columns: c, shape })
 }

@@ -20,7 +20,9 @@ use crate::buffer::unwritten;
 use crate::isa::Isa;
 use crate::peers::Batch;
 use crate::stored::Stored;
-use crate::values::{Float, by_stored, check_with, output, parameters_of, slice, with1, with2};
+use crate::values::{
+    Float, by_stored, check_with, if_on_gpu, output, parameters_of, slice, with1, with2,
+};
 
 /// What follows a normalisation: the sum with a residual, then an activation.
 #[derive(Debug)]
@@ -66,6 +68,11 @@ pub fn batch_norm(
     let channels = arguments(x, &[weight, bias], then)?;
     check_eps(eps)?;
     let count = x.elem_count() / channels.max(1);
+    #[cfg(feature = "cuda")]
+    if crate::values::on_gpu(x) {
+        Batch::check_on_gpu(count, x.dims())?;
+    }
+    if_on_gpu!(x => batch_norm(x, weight, bias, then, eps));
     let x = x.contiguous()?;
     let (mut mean, mut variance) =
         by_stored!("batch_norm", x.dtype(), statistics_of(&x, channels))?;
@@ -100,8 +107,10 @@ pub fn batch_norm_eval(
 ) -> Result<Tensor> {
     arguments(x, &[weight, bias, running_mean, running_var], then)?;
     check_eps(eps)?;
+    let running = (running_mean, running_var);
+    if_on_gpu!(x => batch_norm_eval(x, (weight, bias), running, then, eps));
     let values = |t: &Tensor| t.to_dtype(DType::F64)?.to_vec1::<f64>();
-    let (mean, variance) = (values(running_mean)?, values(running_var)?);
+    let (mean, variance) = (values(running.0)?, values(running.1)?);
     let op = BatchNorm::new(mean, &variance, eps, None, then.activation);
     op.apply(&x.contiguous()?, weight, bias, then)
 }

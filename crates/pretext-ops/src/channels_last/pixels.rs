@@ -30,6 +30,12 @@ pub fn max_pool2d(
 ) -> Result<FeatureMap> {
     let size = input("max_pool2d", x)?;
     let windows = Windows::new("max_pool2d", size, kernel, stride, padding, false)?;
+    #[cfg(feature = "cuda")]
+    if x.on_gpu() {
+        return Ok(
+            crate::gpu::operators::max_pool2d::<crate::cuda::Gpu>(&x.tensor()?, windows)?.into()
+        );
+    }
     apply(x, windows.size(size), MaxPool(Max(windows)))
 }
 
@@ -46,7 +52,7 @@ pub fn avg_pool2d(
 ) -> Result<FeatureMap> {
     let size = input("avg_pool2d", x)?;
     let windows = Windows::new("avg_pool2d", size, kernel, stride, padding, options.ceil_mode)?;
-    apply(x, windows.size(size), Linear(Average { windows, options }))
+    weighted(x, windows.size(size), Average { windows, options })
 }
 
 /// The mean of each channel: `[N, H, W, C]` to `[N, C]`.
@@ -58,7 +64,7 @@ pub fn global_avg_pool2d(x: &FeatureMap) -> Result<Tensor> {
     if h * w == 0 {
         bail!("global_avg_pool2d: the planes of {:?} are empty", x.dims())
     }
-    apply(x, (1, 1), Linear(Mean))?.tensor()?.flatten(1, 3)
+    weighted(x, (1, 1), Mean)?.tensor()?.flatten(1, 3)
 }
 
 /// Blurs and keeps every `stride`th pixel: [`crate::blur_pool2d`] on `[N, H, W, C]`.
@@ -68,7 +74,7 @@ pub fn global_avg_pool2d(x: &FeatureMap) -> Result<Tensor> {
 pub fn blur_pool2d(x: &FeatureMap, kernel: usize, stride: usize) -> Result<FeatureMap> {
     let size = input("blur_pool2d", x)?;
     let blur = blur_pool_of(size, kernel, stride)?;
-    apply(x, blur.output(size), Linear(blur))
+    weighted(x, blur.output(size), blur)
 }
 
 /// The mean of 2x2 pixels at each pixel: [`crate::replicate_blur2d`] on `[N, H, W, C]`.
@@ -78,7 +84,7 @@ pub fn blur_pool2d(x: &FeatureMap, kernel: usize, stride: usize) -> Result<Featu
 pub fn replicate_blur2d(x: &FeatureMap) -> Result<FeatureMap> {
     let size = input("replicate_blur2d", x)?;
     let blur: Blur = replicate_blur_of(size)?;
-    apply(x, size, Linear(blur))
+    weighted(x, size, blur)
 }
 
 /// Repeats the nearest pixel: [`crate::upsample_nearest2d`] on `[N, H, W, C]`.
@@ -87,7 +93,7 @@ pub fn replicate_blur2d(x: &FeatureMap) -> Result<FeatureMap> {
 /// As for [`crate::upsample_nearest2d`].
 pub fn upsample_nearest2d(x: &FeatureMap, height: usize, width: usize) -> Result<FeatureMap> {
     upsample::check_sizes("upsample_nearest2d", input("upsample_nearest2d", x)?, height, width)?;
-    apply(x, (height, width), Linear(Nearest { height, width }))
+    weighted(x, (height, width), Nearest { height, width })
 }
 
 /// Moves channels into space: [`crate::pixel_shuffle()`] on `[N, H, W, C f f]`.
@@ -101,7 +107,24 @@ pub fn pixel_shuffle(x: &FeatureMap, factor: usize) -> Result<FeatureMap> {
     if area.is_none() {
         bail!("pixel_shuffle: the channels of {:?} are no multiple of {factor} squared", x.dims())
     }
+    #[cfg(feature = "cuda")]
+    if x.on_gpu() {
+        return Ok(crate::gpu::operators::pixel_shuffle(&x.tensor()?, factor)?.into());
+    }
     apply(x, (h * factor, w * factor), Shuffle { factor })
+}
+
+fn weighted(x: &FeatureMap, output: (usize, usize), terms: impl Terms) -> Result<FeatureMap> {
+    #[cfg(feature = "cuda")]
+    if x.on_gpu() {
+        return Ok(crate::gpu::operators::weighted::<crate::cuda::Gpu, _>(
+            &x.tensor()?,
+            &terms,
+            output,
+        )?
+        .into());
+    }
+    apply(x, output, Linear(terms))
 }
 
 /// Height and width of an operator's input.
@@ -230,7 +253,7 @@ fn backward<T: Stored>(op: &Pass<impl Picture>, dy: &Tensor) -> Result<Tensor> {
 }
 
 /// An operator whose output pixels are weighted sums of input pixels.
-pub(crate) trait Terms: Send + Sync + 'static {
+pub(crate) trait Terms: std::fmt::Debug + Send + Sync + 'static {
     const NAME: &'static str;
     /// Calls `f(output pixel, input pixel, weight)` for each term.
     fn each_term(&self, input: (usize, usize), f: impl FnMut(usize, usize, f64));

@@ -13,7 +13,9 @@ mod cpu;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use crate::gradients::leave;
-use crate::values::{Float, by_dtype, check, check_sizes, elements, nchw, output, slice, with2};
+use crate::values::{
+    Float, by_dtype, check, check_sizes, elements, if_on_gpu, nchw, output, slice, with2,
+};
 
 /// Convolves each picture of a batch.
 ///
@@ -49,6 +51,7 @@ pub fn conv2d(
     if let Some(bias) = bias.filter(|bias| bias.dims() != [geometry.o]) {
         bail!("conv2d: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
     }
+    if_on_gpu!(x => conv2d_channels_first(geometry, x, weight, bias));
     let y = x.contiguous()?.apply_op2(&weight.contiguous()?, Conv2d { geometry })?;
     match bias {
         Some(bias) => y.broadcast_add(&bias.reshape((1, geometry.o, 1, 1))?),
@@ -57,7 +60,7 @@ pub fn conv2d(
 }
 
 /// All sizes of one convolution.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     /// Pictures.
     pub(crate) n: usize,

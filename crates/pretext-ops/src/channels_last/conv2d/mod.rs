@@ -29,7 +29,7 @@ use super::moments::{self, Part};
 use crate::conv2d::Geometry;
 use crate::gradients::leave;
 use crate::isa::Isa;
-use crate::values::{check_with, output, slice, with1};
+use crate::values::{check_with, if_on_gpu, output, slice, with1};
 
 /// Convolves each picture of a batch, adds the bias and applies the activation.
 ///
@@ -56,6 +56,7 @@ pub fn conv2d(
     if let Some(bias) = bias.filter(|bias| bias.dims() != [geometry.o]) {
         bail!("conv2d: the bias is {:?}, the weight {:?}", bias.shape(), weight.shape())
     }
+    if_on_gpu!(x => conv2d(geometry, x, weight, bias, activation));
     if x.dtype() == DType::F64 {
         let y = crate::conv2d(&super::channels_first(x)?, weight, bias, stride, padding)?;
         return activation.apply(&super::channels_last(&y)?);

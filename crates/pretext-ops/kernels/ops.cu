@@ -1,0 +1,97 @@
+// The kernels on a GPU: which thread does what. `count` places in all, one thread each or more.
+
+#include "loss.cuh"
+#include "norm.cuh"
+#include "pixels.cuh"
+
+using pretext::Bf16;
+
+#define KERNEL(NAME, PARAMETERS, CALL)                                                            \
+    extern "C" __global__ void __launch_bounds__(256) NAME PARAMETERS {                           \
+        const uint64_t threads = (uint64_t)gridDim.x * blockDim.x;                                \
+        for (uint64_t at = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; at < count;           \
+             at += threads) {                                                                     \
+            const uint32_t i = (uint32_t)at;                                                      \
+            pretext::CALL;                                                                        \
+        }                                                                                         \
+    }
+
+#define FOR(T, TYPE)                                                                              \
+    KERNEL(activation_##TYPE, (uint32_t count, const T *x, uint32_t kind, T *y),                  \
+           activation<T>(i, x, kind, y))                                                          \
+    KERNEL(activation_gradient_##TYPE,                                                            \
+           (uint32_t count, const T *x, const T *dy, uint32_t kind, T *dx),                       \
+           activation_gradient<T>(i, x, dy, kind, dx))                                            \
+    KERNEL(moments_##TYPE,                                                                        \
+           (uint32_t count, const T *x, uint32_t rows, uint32_t channels, uint32_t step,          \
+            double *out),                                                                         \
+           moments<T>(i, x, rows, channels, step, out))                                           \
+    KERNEL(normalise_##TYPE,                                                                      \
+           (uint32_t count, const T *x, const T *residual, const float *line, uint32_t channels,  \
+            uint32_t kind, T *y),                                                                 \
+           normalise<T>(i, x, residual, line, channels, kind, y))                                 \
+    KERNEL(gradient_sums_##TYPE,                                                                  \
+           (uint32_t count, const T *x, const T *residual, const T *dy, const float *line,        \
+            uint32_t rows, uint32_t channels, uint32_t step, uint32_t kind, double *out),         \
+           gradient_sums<T>(i, x, residual, dy, line, rows, channels, step, kind, out))           \
+    KERNEL(norm_gradient_##TYPE,                                                                  \
+           (uint32_t count, const T *x, const T *residual, const T *dy, const float *line,        \
+            const float *lines, uint32_t channels, uint32_t kind, T *dx, T *before),              \
+           norm_gradient<T>(i, x, residual, dy, line, lines, channels, kind, dx, before))         \
+    KERNEL(gather_##TYPE,                                                                         \
+           (uint32_t count, const T *x, const uint32_t *starts, const uint32_t *places,           \
+            const float *weights, uint32_t inputs, uint32_t outputs, uint32_t channels, T *y),    \
+           gather<T>(i, x, starts, places, weights, inputs, outputs, channels, y))                \
+    KERNEL(max_pool_##TYPE,                                                                       \
+           (uint32_t count, const T *x, uint32_t height, uint32_t width, uint32_t rows,           \
+            uint32_t columns, uint32_t kernel, uint32_t stride, uint32_t padding,                 \
+            uint32_t channels, T *y),                                                             \
+           max_pool<T>(i, x, height, width, rows, columns, kernel, stride, padding, channels, y)) \
+    KERNEL(max_pool_gradient_##TYPE,                                                              \
+           (uint32_t count, const T *x, const T *dy, uint32_t height, uint32_t width,             \
+            uint32_t rows, uint32_t columns, uint32_t kernel, uint32_t stride, uint32_t padding,  \
+            uint32_t channels, T *dx),                                                            \
+           max_pool_gradient<T>(i, x, dy, height, width, rows, columns, kernel, stride, padding,  \
+                                channels, dx))
+
+FOR(float, f32)
+FOR(Bf16, bf16)
+
+KERNEL(join_sums, (uint32_t count, const double *parts, uint32_t n, uint32_t columns, double *out),
+       join_sums(i, parts, n, columns, out))
+KERNEL(join_moments,
+       (uint32_t count, const double *parts, uint32_t rows, uint32_t channels, uint32_t step,
+        double *out),
+       join_moments(i, parts, rows, channels, step, out))
+KERNEL(own_line,
+       (uint32_t count, const double *moments, const float *weight, const float *bias, double eps,
+        uint32_t rows, uint32_t channels, float *line, float *mean, float *variance),
+       own_line(i, moments, weight, bias, eps, rows, channels, line, mean, variance))
+KERNEL(given_line,
+       (uint32_t count, const float *mean, const float *variance, const float *weight,
+        const float *bias, double eps, uint32_t channels, float *line),
+       given_line(i, mean, variance, weight, bias, eps, channels, line))
+KERNEL(bias_line, (uint32_t count, const float *bias, uint32_t channels, float *line),
+       bias_line(i, bias, channels, line))
+KERNEL(slopes,
+       (uint32_t count, const double *sums, const float *line, uint32_t rows, uint32_t channels,
+        uint32_t own, float *gradient, float *lines),
+       slopes(i, sums, line, rows, channels, own, gradient, lines))
+KERNEL(difference,
+       (uint32_t count, const float *prediction, const float *target, uint32_t numbers,
+        uint32_t adders, uint32_t kind, double *out),
+       difference(i, prediction, target, numbers, adders, kind, out))
+KERNEL(mean, (uint32_t count, const double *sum, uint32_t numbers, float *out),
+       mean(i, sum, numbers, out))
+KERNEL(difference_gradient,
+       (uint32_t count, const float *prediction, const float *target, const float *gradient,
+        uint32_t numbers, uint32_t kind, float *out),
+       difference_gradient(i, prediction, target, gradient, numbers, kind, out))
+KERNEL(cross_entropy,
+       (uint32_t count, const float *logits, const uint32_t *classes, uint32_t k, double smoothing,
+        double *out),
+       cross_entropy(i, logits, classes, k, smoothing, out))
+KERNEL(cross_entropy_gradient,
+       (uint32_t count, const float *logits, const uint32_t *classes, const float *gradient,
+        uint32_t rows, uint32_t k, double smoothing, float *out),
+       cross_entropy_gradient(i, logits, classes, gradient, rows, k, smoothing, out))

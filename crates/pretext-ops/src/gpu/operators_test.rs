@@ -1,0 +1,283 @@
+//! The operators of a machine as nodes of candle's graph, on the processor, against those of this
+//! crate: results and gradients.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use super::host::{DTYPES, Host, close, gradients, lacking, noise};
+use super::loss::Kind;
+use super::operators;
+use super::product::{Form, Order};
+use crate::channels_last::{self, Activation, FeatureMap, Then};
+use crate::conv2d::Geometry;
+use crate::pool::{Mean, Windows};
+use crate::upsample::Nearest;
+
+type Operator<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+
+/// Runs both with the same arguments, and once more without a gradient of the first.
+#[track_caller]
+fn check(
+    what: &str,
+    arguments: &[Tensor],
+    tolerance: f64,
+    ours: Operator<'_>,
+    plain: Operator<'_>,
+) {
+    let run = |operator: Operator<'_>, fixed: usize| {
+        let variables: Vec<Var> = arguments.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
+        let tensors = variables.iter().enumerate();
+        let tensors =
+            tensors.map(|(i, v)| if i < fixed { v.detach() } else { v.as_tensor().clone() });
+        let y = operator(&tensors.collect::<Vec<_>>()).unwrap();
+        let dy = noise(y.dims(), 9, y.dtype());
+        let wanted: Vec<&Var> = variables[fixed..].iter().collect();
+        let mut all = vec![y.clone()];
+        all.extend(gradients(&y, &dy, &wanted));
+        all
+    };
+    for fixed in 0..arguments.len().min(2) {
+        for (i, (got, want)) in run(ours, fixed).iter().zip(run(plain, fixed)).enumerate() {
+            close(&format!("{what}, {i} of {fixed} fixed"), got, &want, tolerance);
+        }
+    }
+}
+
+const BF16_LAST: Form = (DType::BF16, Order::ChannelsLast);
+const F32_LAST: Form = (DType::F32, Order::ChannelsLast);
+
+#[test]
+fn convolutions_with_what_follows() {
+    if Host::find().is_none() {
+        return;
+    }
+    // Whatever cuDNN lacks.
+    for lacks in [&[][..], &[BF16_LAST], &[BF16_LAST, F32_LAST]] {
+        for (dtype, tolerance) in DTYPES.into_iter().zip([1e-5, 3e-2]) {
+            lacking(lacks, || {
+                convolutions(&format!("{dtype:?} without {lacks:?}"), dtype, tolerance)
+            });
+        }
+    }
+}
+
+fn convolutions(what: &str, dtype: DType, tolerance: f64) {
+    let (input, kernels, stride, padding) = ([2, 7, 6, 5], [4, 5, 3, 2], 2, 1);
+    let [n, h, w, c] = input;
+    let x = noise(&input, 1, dtype);
+    let weight = noise(&kernels, 2, DType::F32);
+    let g = Geometry::new((n, c, h, w), &weight, stride, padding).unwrap();
+    let residual = noise(&[n, g.out.0, g.out.1, g.o], 3, dtype);
+    let of_channels = |seed| noise(&[g.o], seed, DType::F32);
+    let window = (stride, padding);
+
+    for activation in [Activation::Identity, Activation::Relu, Activation::Mish] {
+        let what = format!("{what}, {activation:?}");
+        let arguments = [x.clone(), weight.clone()];
+        check(
+            &format!("conv2d {what}"),
+            &arguments,
+            tolerance,
+            &|a| operators::conv2d::<Host>(g, &a[0], &a[1], None, activation),
+            &|a| channels_last::conv2d(&a[0], &a[1], None, stride, padding, activation),
+        );
+        for adds in [false, true] {
+            let mut arguments = vec![x.clone(), weight.clone(), of_channels(4)];
+            arguments.extend(adds.then(|| residual.clone()));
+            check(
+                &format!("conv_bias {what} {adds}"),
+                &arguments,
+                tolerance,
+                &|a| {
+                    let then = Then { residual: a.get(3), activation };
+                    operators::conv_bias::<Host>(g, &a[0], &a[1], &a[2], then)
+                },
+                &|a| {
+                    let residual = a.get(3).map(FeatureMap::from);
+                    let then = Then { residual: residual.as_ref(), activation };
+                    let x = FeatureMap::from(&a[0]);
+                    channels_last::conv_bias(&x, &a[1], &a[2], window, then)?.tensor()
+                },
+            );
+            arguments.insert(3, of_channels(5));
+            check(
+                &format!("conv_norm {what} {adds}"),
+                &arguments,
+                4.0 * tolerance,
+                &|a| {
+                    let then = Then { residual: a.get(4), activation };
+                    let norm = (&a[2], &a[3]);
+                    Ok(operators::conv_norm::<Host>(g, &a[0], &a[1], norm, then, 1e-5)?.y)
+                },
+                &|a| {
+                    let residual = a.get(4).map(FeatureMap::from);
+                    let then = Then { residual: residual.as_ref(), activation };
+                    let (x, norm) = (FeatureMap::from(&a[0]), (&a[2], &a[3]));
+                    channels_last::conv_norm(&x, &a[1], norm, window, then, 1e-5)?.y.tensor()
+                },
+            );
+            let running = (of_channels(6), of_channels(7).sqr().unwrap());
+            check(
+                &format!("conv_norm_eval {what} {adds}"),
+                &arguments,
+                4.0 * tolerance,
+                &|a| {
+                    let then = Then { residual: a.get(4), activation };
+                    let (norm, running) = ((&a[2], &a[3]), (&running.0, &running.1));
+                    operators::conv_norm_eval::<Host>(g, &a[0], &a[1], norm, running, then, 1e-5)
+                },
+                &|a| {
+                    let residual = a.get(4).map(FeatureMap::from);
+                    let then = Then { residual: residual.as_ref(), activation };
+                    let (x, norm) = (FeatureMap::from(&a[0]), (&a[2], &a[3]));
+                    let running = (&running.0, &running.1);
+                    channels_last::conv_norm_eval(&x, &a[1], norm, running, window, then, 1e-5)?
+                        .tensor()
+                },
+            );
+        }
+    }
+    if dtype == DType::F32 {
+        let turned = channels_last::channels_first(&x).unwrap();
+        check(
+            &format!("plain conv2d {what}"),
+            &[turned, weight, of_channels(4)],
+            tolerance,
+            &|a| operators::conv2d_channels_first::<Host>(g, &a[0], &a[1], Some(&a[2])),
+            &|a| crate::conv2d(&a[0], &a[1], Some(&a[2]), stride, padding),
+        );
+    }
+}
+
+#[test]
+fn statistics_of_a_batch() {
+    if Host::find().is_none() {
+        return;
+    }
+    let (x, one) = (noise(&[3, 5, 4, 6], 1, DType::F32), noise(&[6], 2, DType::F32));
+    let then = Then::default();
+    let got = operators::batch_norm::<Host>(&x, &one, &one, then, 1e-5).unwrap();
+    let want = channels_last::batch_norm(&x, &one, &one, then, 1e-5).unwrap();
+    close("mean", &got.mean, &want.mean, 1e-6);
+    close("variance", &got.variance, &want.variance, 1e-5);
+}
+
+#[test]
+fn normalisations_by_themselves() {
+    if Host::find().is_none() {
+        return;
+    }
+    for (dtype, tolerance) in DTYPES.into_iter().zip([1e-5, 3e-2]) {
+        let of_channels = |seed| noise(&[4], seed, DType::F32);
+        let shape = [3, 3, 5, 4];
+        let residual = noise(&shape, 4, dtype);
+        let arguments = [noise(&shape, 1, dtype), of_channels(2), of_channels(3), residual];
+        let running = (of_channels(5), of_channels(6).sqr().unwrap());
+        let activation = Activation::Relu;
+        check(
+            "batch_norm",
+            &arguments,
+            tolerance,
+            &|a| {
+                let then = Then { residual: Some(&a[3]), activation };
+                Ok(operators::batch_norm::<Host>(&a[0], &a[1], &a[2], then, 1e-5)?.y)
+            },
+            &|a| {
+                let then = Then { residual: Some(&a[3]), activation };
+                Ok(channels_last::batch_norm(&a[0], &a[1], &a[2], then, 1e-5)?.y)
+            },
+        );
+        check(
+            "batch_norm_eval",
+            &arguments,
+            tolerance,
+            &|a| {
+                let then = Then { residual: Some(&a[3]), activation };
+                let (affine, running) = ((&a[1], &a[2]), (&running.0, &running.1));
+                operators::batch_norm_eval::<Host>(&a[0], affine, running, then, 1e-5)
+            },
+            &|a| {
+                let then = Then { residual: Some(&a[3]), activation };
+                let (affine, running) = ((&a[1], &a[2]), (&running.0, &running.1));
+                channels_last::batch_norm_eval(&a[0], affine, running, then, 1e-5)
+            },
+        );
+        let mish = |a: &[Tensor]| operators::activate::<Host>(&a[0], Activation::Mish);
+        check("mish", &arguments[..1], tolerance, &mish, &|a| crate::mish(&a[0]));
+    }
+}
+
+#[test]
+fn pixels() {
+    if Host::find().is_none() {
+        return;
+    }
+    for dtype in DTYPES {
+        let one = [noise(&[2, 5, 6, 8], 1, dtype)];
+        let windows = Windows::new("max_pool2d", (5, 6), 3, 2, 1, false).unwrap();
+        check("max", &one, 0.0, &|a| operators::max_pool2d::<Host>(&a[0], windows), &|a| {
+            channels_last::max_pool2d(&FeatureMap::from(&a[0]), 3, 2, 1)?.tensor()
+        });
+        check(
+            "nearest",
+            &one,
+            0.0,
+            &|a| {
+                let nearest = Nearest { height: 9, width: 7 };
+                operators::weighted::<Host, _>(&a[0], &nearest, (9, 7))
+            },
+            &|a| channels_last::upsample_nearest2d(&FeatureMap::from(&a[0]), 9, 7)?.tensor(),
+        );
+        check(
+            "mean",
+            &one,
+            0.0,
+            &|a| operators::weighted::<Host, _>(&a[0], &Mean, (1, 1))?.flatten(1, 3),
+            &|a| channels_last::global_avg_pool2d(&FeatureMap::from(&a[0])),
+        );
+        check("shuffle", &one, 0.0, &|a| operators::pixel_shuffle(&a[0], 2), &|a| {
+            channels_last::pixel_shuffle(&FeatureMap::from(&a[0]), 2)?.tensor()
+        });
+        for activation in [Activation::Identity, Activation::Relu] {
+            let two = [one[0].clone(), noise(&[2, 5, 6, 3], 2, dtype)];
+            check(
+                "concat",
+                &two,
+                0.0,
+                &|a| operators::concat::<Host>(&a[0], &a[1], activation),
+                &|a| {
+                    let (a, b) = (FeatureMap::from(&a[0]), FeatureMap::from(&a[1]));
+                    channels_last::concat(&a, &b, activation)?.tensor()
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn losses() {
+    if Host::find().is_none() {
+        return;
+    }
+    let two = [noise(&[3, 5, 7], 1, DType::F32), noise(&[3, 5, 7], 2, DType::F32)];
+    for kind in [Kind::Squared, Kind::Absolute] {
+        check(
+            &format!("{kind:?}"),
+            &two,
+            1e-6,
+            &|a| operators::difference::<Host>("loss", &a[0], &a[1], kind),
+            &|a| match kind {
+                Kind::Squared => crate::mse_loss(&a[0], &a[1]),
+                Kind::Absolute => crate::l1_loss(&a[0], &a[1]),
+            },
+        );
+    }
+    let classes: Vec<u32> = (0..9).map(|i| i * 7 % 5).collect();
+    let tensor = Tensor::new(&classes[..], &Device::Cpu).unwrap();
+    check(
+        "cross-entropy",
+        &[noise(&[9, 5], 1, DType::F32)],
+        1e-6,
+        &|a| operators::cross_entropy::<Host>(&a[0], classes.clone(), 0.1),
+        &|a| crate::cross_entropy(&a[0], &tensor, 0.1),
+    );
+}

@@ -1,0 +1,223 @@
+//! Each operator on a GPU against the same on the CPU: results and gradients. Skipped with a line
+//! where there is no GPU, unless `PRETEXT_NEED_GPU` is set.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use pretext_ops::channels_last::{self, Activation, FeatureMap, Then};
+use pretext_ops::{AvgPool, cuda};
+
+fn gpu() -> Option<Device> {
+    match cuda::device(0) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            assert!(std::env::var_os("PRETEXT_NEED_GPU").is_none(), "PRETEXT_NEED_GPU: {error}");
+            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+            {
+                eprintln!("skipped: {error}");
+            }
+            None
+        }
+    }
+}
+
+/// Numbers between about -2 and 2 that repeat at no power of two.
+fn noise(shape: &[usize], seed: usize) -> Tensor {
+    let count: usize = shape.iter().product();
+    let number = |i: usize| ((i * 7919 + seed * 104_729) % 1013) as f32 / 253.0 - 2.0;
+    Tensor::from_vec((0..count).map(number).collect::<Vec<_>>(), shape, &Device::Cpu).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[track_caller]
+fn close(what: &str, got: &Tensor, want: &Tensor, tolerance: f32) {
+    assert_eq!((got.dims(), got.dtype()), (want.dims(), want.dtype()), "{what}");
+    let (got, want) = (values(got), values(want));
+    let most = want.iter().fold(1e-3_f32, |most, v| most.max(v.abs()));
+    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        assert!((got - want).abs() <= tolerance * most, "{what}: {got} at {i}, not {want}");
+    }
+}
+
+/// The operator's result and the gradients of its arguments.
+fn run(
+    device: &Device,
+    arguments: &[Tensor],
+    operator: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<Vec<Tensor>> {
+    let moved = |tensor: &Tensor| Var::from_tensor(&tensor.to_device(device)?);
+    let variables: Vec<Var> = arguments.iter().map(moved).collect::<Result<_>>()?;
+    let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
+    let y = operator(&tensors)?;
+    let dy = noise(y.dims(), 99).to_device(device)?;
+    let loss = (y.to_dtype(DType::F32)? * dy)?.sum_all()?;
+    let gradients = pretext_ops::backward(&loss)?;
+    let mut all = vec![y];
+    all.extend(variables.iter().filter_map(|v| gradients.get(v.as_tensor()).cloned()));
+    assert_eq!(all.len(), arguments.len() + 1, "a gradient for each argument");
+    all.iter().map(|tensor| tensor.to_device(&Device::Cpu)).collect()
+}
+
+/// Runs an operator on both, twice on the GPU: the second time must give the same bits.
+#[track_caller]
+fn check(
+    gpu: &Device,
+    what: &str,
+    arguments: &[Tensor],
+    tolerance: f32,
+    operator: impl Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    let want = run(&Device::Cpu, arguments, &operator).unwrap();
+    let got = run(gpu, arguments, &operator).unwrap();
+    let again = run(gpu, arguments, &operator).unwrap();
+    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        close(&format!("{what}, {i}"), got, want, tolerance);
+    }
+    for (got, again) in got.iter().zip(&again) {
+        assert_eq!(values(got), values(again), "{what}: another run gives other bits");
+    }
+}
+
+/// The first argument, pictures, in a dtype.
+fn pictures(shape: &[usize], dtype: DType) -> Tensor {
+    noise(shape, 1).to_dtype(dtype).unwrap()
+}
+
+const DTYPES: [(DType, f32); 2] = [(DType::F32, 1e-4), (DType::BF16, 3e-2)];
+
+#[test]
+fn convolutions() {
+    let Some(gpu) = gpu() else { return };
+    // Input, kernels, stride, padding: the shapes of networks, and odd ones.
+    let shapes: [([usize; 4], [usize; 4], usize, usize); 6] = [
+        ([2, 17, 15, 3], [32, 3, 3, 3], 2, 1),
+        ([2, 9, 11, 32], [64, 32, 3, 3], 1, 1),
+        ([3, 8, 8, 64], [128, 64, 1, 1], 1, 0),
+        ([2, 7, 5, 24], [16, 24, 1, 1], 2, 0),
+        ([1, 32, 32, 3], [64, 3, 7, 7], 2, 3),
+        ([2, 5, 5, 5], [7, 5, 2, 3], 1, 1),
+    ];
+    for (input, kernels, stride, padding) in shapes {
+        for (dtype, tolerance) in DTYPES {
+            let what = format!("{input:?} {kernels:?} {stride} {padding} {dtype:?}");
+            let window = (stride, padding);
+            let (weight, bias) = (noise(&kernels, 2), noise(&[kernels[0]], 3));
+            let x = pictures(&input, dtype);
+            let none = [x.clone(), weight.clone()];
+            check(&gpu, &format!("conv2d {what}"), &none, tolerance, |a| {
+                channels_last::conv2d(&a[0], &a[1], None, stride, padding, Activation::Identity)
+            });
+            let biased = [x.clone(), weight.clone(), bias.clone()];
+            check(&gpu, &format!("conv_bias {what}"), &biased, tolerance, |a| {
+                let then = Then { residual: None, activation: Activation::Relu };
+                let x = FeatureMap::from(&a[0]);
+                channels_last::conv_bias(&x, &a[1], &a[2], window, then)?.tensor()
+            });
+            let normed = [x, weight, noise(&[kernels[0]], 4), bias];
+            check(&gpu, &format!("conv_norm {what}"), &normed, 4.0 * tolerance, |a| {
+                let (x, norm) = (FeatureMap::from(&a[0]), (&a[2], &a[3]));
+                let then = Then::default();
+                channels_last::conv_norm(&x, &a[1], norm, window, then, 1e-5)?.y.tensor()
+            });
+        }
+    }
+    let plain = [noise(&[2, 6, 4, 5], 1), noise(&[3, 6, 1, 1], 2), noise(&[3], 3)];
+    check(&gpu, "plain conv2d", &plain, 1e-4, |a| {
+        pretext_ops::conv2d(&a[0], &a[1], Some(&a[2]), 1, 0)
+    });
+}
+
+#[test]
+fn normalisations() {
+    let Some(gpu) = gpu() else { return };
+    for (dtype, tolerance) in DTYPES {
+        for activation in [Activation::Identity, Activation::Relu, Activation::Mish] {
+            let shape = [5, 31, 29, 17];
+            let residual = noise(&shape, 4).to_dtype(dtype).unwrap();
+            let x = pictures(&shape, dtype);
+            let arguments = [x, noise(&[17], 2), noise(&[17], 3), residual];
+            let what = format!("{dtype:?} {activation:?}");
+            check(&gpu, &format!("batch_norm {what}"), &arguments, tolerance, |a| {
+                let then = Then { residual: Some(&a[3]), activation };
+                Ok(channels_last::batch_norm(&a[0], &a[1], &a[2], then, 1e-5)?.y)
+            });
+            check(&gpu, &format!("batch_norm_eval {what}"), &arguments, tolerance, |a| {
+                let then = Then { residual: Some(&a[3]), activation };
+                let running = (noise(&[17], 5), noise(&[17], 6).sqr()?);
+                let mean = running.0.to_device(a[0].device())?;
+                let variance = running.1.to_device(a[0].device())?;
+                let affine = (&a[1], &a[2]);
+                channels_last::batch_norm_eval(&a[0], affine, (&mean, &variance), then, 1e-5)
+            });
+        }
+    }
+    let statistics = |device: &Device| {
+        let x = noise(&[4, 9, 9, 6], 1).to_device(device).unwrap();
+        let ones = Tensor::ones(6, DType::F32, device).unwrap();
+        let out = channels_last::batch_norm(&x, &ones, &ones, Then::default(), 1e-5).unwrap();
+        [out.mean, out.variance].map(|tensor| tensor.to_device(&Device::Cpu).unwrap())
+    };
+    for (got, want) in statistics(&gpu).iter().zip(&statistics(&Device::Cpu)) {
+        close("statistics", got, want, 1e-5);
+    }
+}
+
+#[test]
+fn pixels() {
+    let Some(gpu) = gpu() else { return };
+    for (dtype, _) in DTYPES {
+        let one = [pictures(&[2, 7, 9, 12], dtype)];
+        let check = |what: &str, operator: &dyn Fn(&FeatureMap) -> Result<Tensor>| {
+            // The same terms in the same order.
+            let what = format!("{what} {dtype:?}");
+            check(&gpu, &what, &one, 1e-6, |a| operator(&FeatureMap::from(&a[0])));
+        };
+        check("max", &|x| channels_last::max_pool2d(x, 3, 2, 1)?.tensor());
+        let ceil = AvgPool { ceil_mode: true, ..AvgPool::default() };
+        check("avg", &|x| channels_last::avg_pool2d(x, 2, 2, 0, ceil)?.tensor());
+        check("blur", &|x| channels_last::blur_pool2d(x, 3, 2)?.tensor());
+        check("replicate", &|x| channels_last::replicate_blur2d(x)?.tensor());
+        check("nearest", &|x| channels_last::upsample_nearest2d(x, 14, 17)?.tensor());
+        check("mean", &channels_last::global_avg_pool2d);
+        check("shuffle", &|x| channels_last::pixel_shuffle(x, 2)?.tensor());
+        check("turned", &|x| channels_last::channels_first(&x.tensor()?));
+        check("relu", &|x| pretext_ops::relu(&x.tensor()?));
+        let both =
+            [pictures(&[2, 3, 4, 5], dtype), noise(&[2, 3, 4, 7], 2).to_dtype(dtype).unwrap()];
+        self::check(&gpu, "concat", &both, 1e-6, |a| {
+            let (a, b) = (FeatureMap::from(&a[0]), FeatureMap::from(&a[1]));
+            channels_last::concat(&a, &b, Activation::Relu)?.tensor()
+        });
+    }
+    for (dtype, tolerance) in DTYPES {
+        let one = [pictures(&[999], dtype)];
+        check(&gpu, "mish", &one, tolerance, |a| pretext_ops::mish(&a[0]));
+    }
+}
+
+#[test]
+fn heads_and_losses() {
+    let Some(gpu) = gpu() else { return };
+    let linear = [noise(&[33, 40], 1), noise(&[10, 40], 2), noise(&[10], 3)];
+    check(&gpu, "linear", &linear, 1e-5, |a| pretext_ops::linear(&a[0], &a[1], Some(&a[2])));
+    let two = [noise(&[5, 3, 60, 61], 1), noise(&[5, 3, 60, 61], 2)];
+    check(&gpu, "mse", &two, 1e-6, |a| pretext_ops::mse_loss(&a[0], &a[1]));
+    check(&gpu, "l1", &two, 1e-6, |a| pretext_ops::l1_loss(&a[0], &a[1]));
+    let classes: Vec<u32> = (0..130).map(|i| i * 7 % 24).collect();
+    let classes = Tensor::new(&classes[..], &Device::Cpu).unwrap();
+    for smoothing in [0.0, 0.1] {
+        check(&gpu, "cross_entropy", &[noise(&[130, 24], 1)], 1e-5, |a| {
+            pretext_ops::cross_entropy(&a[0], &classes, smoothing)
+        });
+    }
+}
+
+#[test]
+fn without_a_gpu_there_is_one_line() {
+    let Err(error) = cuda::devices() else { return };
+    let error = error.to_string();
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains("GPU"), "{error}");
+    assert_eq!(cuda::device(0).unwrap_err().to_string(), error);
+}
