@@ -357,6 +357,39 @@ fn mistakes_are_one_line() {
     refused(&finetune(&data, &out, &random), &["strangers"]);
 }
 
+/// Whether a GPU can be computed on here.
+fn has_gpu() -> bool {
+    works(&["info", "--machine"]).lines().any(|line| line.starts_with("cuda:0"))
+}
+
+#[test]
+fn without_a_gpu_the_device_is_the_processor() {
+    if has_gpu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let (out, weights) = (folder.path().join("out"), folder.path().join("no.safetensors"));
+    let words = if cfg!(feature = "cuda") { "no GPU" } else { "--features cuda" };
+    for device in ["cuda", "cuda:0", "cuda:7"] {
+        let flag = format!("--device cuda:{}", if device == "cuda:7" { 7 } else { 0 });
+        refused(&pretrain(&data, &out, &["--device", device]), &[&flag, words]);
+    }
+    let line = ["evaluate", "--weights", text(&weights), "--data", text(&data)];
+    refused(&[&line[..], &["--device", "cuda"]].concat(), &[words]);
+    let line = ["cache", "--data", text(&data), "--out", text(&weights), "--device", "cuda"];
+    refused(&line, &["--device", "CPU"]);
+    refused(&pretrain(&data, &out, &["--device", "gpu"]), &["--device", "cuda:N"]);
+    assert!(!out.exists(), "a refused run left a folder behind");
+
+    let output = pretext(&pretrain(&data, &out, &["--device", "auto", "--epochs", "1"]));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    let line = errors.lines().find(|line| line.starts_with("computing on the cpu")).unwrap();
+    assert!(line.contains(words), "{line}");
+    assert_eq!(record(&out)["machine"]["device"], "cpu");
+}
+
 #[test]
 fn help_names_every_task() {
     let help = works(&["pretrain", "--help"]);

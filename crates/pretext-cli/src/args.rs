@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use clap::{Parser, Subcommand};
+use pretext_train::device::DeviceChoice;
 use pretext_train::finetune::Init;
 use pretext_train::models::{self, Activation, EncoderOptions, ShortcutPool, StemPool};
 use pretext_train::optimisers::{self, Rule};
@@ -238,9 +239,10 @@ pub(crate) struct RunArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct MachineArgs {
-    /// Where to compute
-    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu"], help_heading = "Machine")]
-    device: String,
+    /// Where to compute: cpu, cuda or cuda:N (a GPU, by its number), or auto, the first GPU if there is
+    /// one. GPUs are for builds with the feature cuda
+    #[arg(long, value_name = "DEVICE", default_value_t, help_heading = "Machine")]
+    pub(crate) device: DeviceChoice,
     /// Threads; results do not depend on them [default: all cores]
     #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Machine")]
     threads: Option<usize>,

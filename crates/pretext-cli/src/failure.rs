@@ -52,6 +52,12 @@ pub(crate) fn warn(line: &str) {
     eprintln!("warning: {line}");
 }
 
+/// Prints what a reader of the log wants to know, as one line.
+#[expect(clippy::print_stderr, reason = "beside the results, which are on standard output")]
+pub(crate) fn note(line: &str) {
+    eprintln!("{line}");
+}
+
 fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -46,6 +46,16 @@ impl Progress {
                 self.bar.set_position(done);
                 self.bar.reset_eta();
             }
+            Event::Resident { pictures, bytes } => self.line(&format!(
+                "{pictures} decoded pictures, {:.2} GB, lie in the GPU's memory and are augmented there",
+                *bytes as f64 / 1e9
+            )),
+            Event::Streamed { bytes, room } => self.line(&format!(
+                "the decoded pictures take about {:.1} GB and may have {:.1} GB of the GPU's memory: they are \
+                 augmented on the processor, batch by batch",
+                *bytes as f64 / 1e9,
+                *room as f64 / 1e9
+            )),
             Event::Step { epoch, step, loss, images_per_second, data_wait } => {
                 self.bar.set_position(u64::from(epoch - 1) * self.steps + *step as u64);
                 self.bar.set_message(format!(

@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::device::Device;
 use crate::ranks::Ranks;
 use crate::record::{Epoch, Record};
 
-/// How to run: nothing here changes a result, but for the rounding and the batch normalisation of
-/// several processes.
+/// How to run: nothing here changes a result, but for the rounding of a device and the rounding and
+/// the batch normalisation of several processes.
 pub struct Control<'a> {
+    /// Where to compute.
+    pub device: Device,
     /// Threads to compute and to load with; at least 1.
     pub threads: usize,
     /// Whether a damaged picture ends the run instead of being left out.
@@ -59,6 +62,20 @@ pub enum Event<'a> {
         epoch: u32,
         /// Steps of that epoch that are done.
         step: usize,
+    },
+    /// The decoded pictures lie in the GPU's memory, and are augmented there.
+    Resident {
+        /// How many.
+        pictures: usize,
+        /// What they take.
+        bytes: usize,
+    },
+    /// They do not fit there: they are decoded and augmented on the processor, batch by batch.
+    Streamed {
+        /// What they would take, about.
+        bytes: usize,
+        /// What they might have.
+        room: usize,
     },
     /// A step was taken.
     Step {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::lent::lend;
 use crate::recipe::{Common, FinetuneRecipe, PretrainRecipe};
 use crate::saved::{self, FileKind, WeightFile};
-use crate::{batch, run};
+use crate::{batch, device, run};
 
 /// Pictures a step; features do not depend on it.
 const BATCH: usize = 64;
@@ -33,7 +33,8 @@ enum Kind {
 
 impl FeatureEncoder {
     /// The encoder in a weight file: our own kinds, or one that [`pretext_models::frozen`] knows.
-    pub(crate) fn new(file: &WeightFile) -> Result<Self> {
+    pub(crate) fn new(file: &WeightFile, place: &device::Device) -> Result<Self> {
+        let device = place.tensors();
         let ours = |classifier, common: &Common| Self {
             kind: Kind::Ours(Box::new(classifier)),
             size: common.size,
@@ -41,7 +42,7 @@ impl FeatureEncoder {
         };
         match file.kind() {
             FileKind::Classifier => {
-                let trained = file.classifier()?;
+                let trained = file.classifier(device)?;
                 Ok(ours(trained.classifier, &trained.recipe.common))
             }
             FileKind::Encoder => {
@@ -49,11 +50,15 @@ impl FeatureEncoder {
                 let common = recipe.common;
                 // The head is never used: one output keeps it small.
                 let recipe = FinetuneRecipe { common, ..FinetuneRecipe::default() };
-                let (classifier, parameters) = saved::new_classifier(&recipe, 1)?;
+                let (classifier, parameters) = saved::new_classifier(&recipe, 1, device)?;
                 classifier.load_encoder(&parameters, &file.tensors, file.path())?;
                 Ok(ours(classifier, &recipe.common))
             }
             FileKind::Pretext => Err(file.refuse("give the encoder.safetensors beside it")),
+            FileKind::Foreign if place.is_gpu() => {
+                Err(file
+                    .refuse("pretrained encoders from elsewhere run on the CPU: give --device cpu"))
+            }
             FileKind::Foreign => {
                 let spec = pretext_models::frozen::detect(file.path())?;
                 let encoder = FrozenEncoder::open(spec.name, file.path(), &Device::Cpu)?;
@@ -64,10 +69,13 @@ impl FeatureEncoder {
         }
     }
 
-    /// `[N, 3, size, size]` to `[N, D]`, which no graph hangs on.
+    /// `[N, 3, size, size]` to `[N, D]` on the processor, which no graph hangs on.
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         match &self.kind {
-            Kind::Ours(classifier) => Ok(classifier.embed(input, Mode::Evaluate)?.detach()),
+            Kind::Ours(classifier) => {
+                let features = classifier.embed(input, Mode::Evaluate)?.detach();
+                Ok(features.to_device(&Device::Cpu)?)
+            }
             Kind::Frozen(encoder) => Ok(encoder.embed(input)?.detach()),
         }
     }
@@ -97,11 +105,13 @@ pub(crate) fn features(
     let loader = run::evaluation_loader(BATCH, size, control);
     let (mut all_ids, mut parts) = (Vec::new(), Vec::new());
     let buffers = Buffers::new([batch::numbers(size)]);
+    let device = control.device.clone();
     for batch in loader.rows(&buffers, pictures, (0..pictures.len()).collect(), view) {
         let (batch, views) = batch?;
         control.damaged(&batch.damaged);
         if !batch.ids.is_empty() {
-            parts.push(lend(views, size, &buffers, |[input]| encoder.forward(input))?);
+            let device = device.tensors();
+            parts.push(lend(views, size, &buffers, device, |[input]| encoder.forward(input))?);
             all_ids.extend(batch.ids);
         }
     }
@@ -129,7 +139,7 @@ pub fn embed(
     let data = Dataset::open(data)?;
     let file = WeightFile::read(weights_file)?;
     run::in_pool(control.threads, || {
-        let encoder = FeatureEncoder::new(&file)?;
+        let encoder = FeatureEncoder::new(&file, &control.device)?;
         let labelled = [("train", data.train()), ("val", data.val())];
         let mut splits: Vec<_> =
             labelled.iter().map(|(name, split)| (*name, split.pictures(), Some(*split))).collect();

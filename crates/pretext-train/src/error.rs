@@ -19,6 +19,14 @@ pub enum Error {
         /// The names that would have done.
         known: String,
     },
+    /// A GPU that was asked for cannot be used.
+    #[error("--device {device}: {problem}")]
+    Device {
+        /// What was asked for.
+        device: String,
+        /// Why there is none.
+        problem: String,
+    },
     /// A number of the recipe that makes no sense.
     #[error("{field}: {problem}")]
     Recipe {
@@ -124,6 +132,7 @@ impl Error {
             Self::Unknown { .. }
             | Self::Recipe { .. }
             | Self::Processes { .. }
+            | Self::Device { .. }
             | Self::DataSet { .. }
             | Self::Out { .. }
             | Self::File { .. }
@@ -160,6 +169,29 @@ impl<T> AtPath<T> for std::io::Result<T> {
 }
 
 /// candle appends a stack trace where `RUST_BACKTRACE` is set; a message is its first line.
-fn one_line(error: &candle_core::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+pub(crate) fn one_line(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    // The driver's word for it, and cuDNN's.
+    if ["ERROR_OUT_OF_MEMORY", "ALLOCATION_FAILED", "ALLOC_FAILED"]
+        .iter()
+        .any(|word| text.contains(word))
+    {
+        return "the GPU's memory does not hold a step: lower --batch-size or --size, or give \
+                --precision bf16"
+            .into();
+    }
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_gpu_is_told_by_the_remedy() {
+        let full = candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"..\")".into());
+        assert!(Error::from(full).to_string().contains("--batch-size"));
+        let other = candle_core::Error::Msg("shapes\n   0: a trace".into());
+        assert_eq!(Error::from(other).to_string(), "shapes");
+    }
 }

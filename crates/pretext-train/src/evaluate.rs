@@ -50,13 +50,13 @@ pub fn evaluate(weights: &Path, data: &Path, control: &mut Control<'_>) -> Resul
     let file = WeightFile::read(weights)?;
     run::in_pool(control.threads, || match file.kind() {
         FileKind::Classifier => {
-            let trained = file.classifier()?;
+            let trained = file.classifier(control.device.tensors())?;
             let size = trained.recipe.common.size;
             let score = score(&trained.classifier, &trained.classes, &data, size, 64, control)?;
             Ok(Evaluation::Classifier(score.unwrap_or_default()))
         }
         _ => {
-            let encoder = embed::FeatureEncoder::new(&file)?;
+            let encoder = embed::FeatureEncoder::new(&file, &control.device)?;
             let train = embed::features(&encoder, data.train().pictures(), control)?;
             let val = embed::features(&encoder, data.val().pictures(), control)?;
             let task = probe::Task::new(&data, train, val)?;
@@ -94,6 +94,7 @@ pub(crate) fn score(
     let loader = run::evaluation_loader(batch_size, size, control);
     let mut tally = Tally::new(data.classes(), known);
     let buffers = Buffers::new([batch::numbers(size)]);
+    let device = control.device.clone();
     for batch in loader.rows(&buffers, val.pictures(), (0..val.len()).collect(), view) {
         control.ranks.tell(Word::Busy)?;
         let (batch, views) = batch?;
@@ -104,7 +105,7 @@ pub(crate) fn score(
         let labels: Vec<u32> = batch.ids.iter().map(|&id| val.label(id)).collect();
         let place = |&label: &u32| place_of.get(label as usize).copied().flatten();
         let places: Vec<Option<u32>> = labels.iter().map(place).collect();
-        lend(views, size, &buffers, |[input]| {
+        lend(views, size, &buffers, device.tensors(), |[input]| {
             let logits = classifier.forward(input, Mode::Evaluate)?;
             let name = |id| val.pictures().name(id).ok();
             tally.logits(&logits, &labels, &places, &batch.ids, name)

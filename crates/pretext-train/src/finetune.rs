@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Tensor;
-use pretext_augment::{Mixup, Transform as _};
+use pretext_augment::{Mixup, MixupParams, Plan, Size, Transform as _};
 use pretext_data::{Buffers, Dataset, Picture};
 use pretext_models::{Classifier, Mode, Parameters};
 
@@ -15,12 +15,14 @@ use crate::curves::Curves;
 use crate::error::{Error, Result};
 use crate::evaluate;
 use crate::lease::Lease;
-use crate::lent::lend;
+use crate::lent::{Values, lend};
+use crate::losses::{Losses, Step};
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
 use crate::ranks::{Ranks, Steps, Whole, Word};
 use crate::recipe::{FinetuneRecipe, Layers};
 use crate::record::{self, InitialWeights, Pretrained, Record};
+use crate::resident::{Batches, Resident, lent};
 use crate::run::{self, Timer};
 use crate::saved::{self, FileKind, WeightFile};
 use crate::sitting;
@@ -83,7 +85,10 @@ fn train(
     let timer = Timer::start();
     let common = &recipe.common;
     let pictures = data.train().pictures();
-    let (classifier, parameters) = saved::new_classifier(recipe, data.classes().len())?;
+    let (classifier, parameters) = {
+        let device = control.device.tensors();
+        saved::new_classifier(recipe, data.classes().len(), device)?
+    };
     let initial_weights = begin_with(file.as_ref(), recipe, &classifier, &parameters)?;
 
     let groups = Classifier::group_count();
@@ -117,49 +122,62 @@ fn train(
     let mut score = None;
     let buffers = Buffers::new([batch::numbers(common.size)]);
     let together = Steps::new(ranks, common, pictures.len(), &parameters)?;
+    let device = control.device.clone();
+    device.check(common.precision)?;
+    let mut losses = Losses::new(&device);
+    let resident = Resident::load(pictures, &loader, control)?;
 
     for epoch in progress.epoch()..common.epochs {
         let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
         let rest = run::rest(order, progress.step, common.batch_size);
         let rest = ranks.parts(rest, common.batch_size.min(pictures.len()));
-        let viewer = viewer(recipe, u64::from(epoch));
-        let mut batches = loader.rows(&buffers, pictures, rest, viewer);
-        while progress.step < steps {
+        let plan = plans(recipe, u64::from(epoch));
+        let mut batches: Batches<'_, (), 1> = match &resident {
+            Some(there) => {
+                let view = move |id, size| ([Some(plan(id, size))], ());
+                there.batches(&rest, common.batch_size, view)
+            }
+            None => lent(loader.rows(&buffers, pictures, rest, viewer(plan))),
+        };
+        while progress.step + losses.len() < steps {
             let waiting = Instant::now();
             let Some(batch) = batches.next() else { break };
-            let (batch, [mut views]) = batch?;
+            let (batch, mut views) = batch?;
             let (waited, working) = (waiting.elapsed(), Instant::now());
             control.damaged(&batch.damaged);
 
-            let share_done = progress.share(common.epochs, steps);
+            let share_done = progress.share(losses.len(), common.epochs, steps);
             let rate = common.learning_rate * common.schedule.factor(share_done);
             let rates: Vec<f64> =
                 (0..groups).map(|group| rate * share(group).unwrap_or(0.0)).collect();
             let labels: Vec<u32> = batch.ids.iter().map(|&i| data.train().label(i)).collect();
-            let step = u64::from(epoch) * steps as u64 + progress.step as u64;
+            let step = progress.step + losses.len();
+            let step = u64::from(epoch) * steps as u64 + step as u64;
             let whole = together.whole(labels.len(), batch.damaged.len())?;
             let mixed = mix(recipe, &mut views, &labels, (ranks, &whole), step)?;
-            let loss = lend([views], common.size, &buffers, |[input]| {
+            let loss = lend(views, common.size, &buffers, device.tensors(), |[input]| {
                 if !together.are_enough(&whole) {
                     return Ok(None);
                 }
                 let mean = || loss(recipe, &classifier, input, labels, mixed);
-                let (value, loss) = together.loss(&whole, mean)?;
-                if value.is_finite() {
+                let (told, loss) = together.loss(&whole, mean)?;
+                if losses.may_step(&told)? {
                     let gradients = together.gradients(&whole, &loss)?;
                     optimiser.step(&gradients, &rates, common.clip)?;
                 }
-                Ok::<_, Error>(Some(value))
+                Ok::<_, Error>(Some(told))
             })?;
-            let took = (waited, working.elapsed());
-            progress.note(loss, whole.images(), whole.damaged, rate, took)?;
-            curves.step(&progress, loss, rate)?;
-            (control.report)(progress.event());
+            let (images, damaged, took) = (whole.images(), whole.damaged, working.elapsed());
+            losses.push(loss, Step { images, damaged, rate, waited, took });
+            if losses.are_due() {
+                losses.settle(&mut progress, &mut curves, control)?;
+            }
 
             let stop = ranks.any(control.stopped())?;
             if let Some(lease) = lease
                 && (stop || saved_at.elapsed() > control.checkpoint_every)
             {
+                losses.settle(&mut progress, &mut curves, control)?;
                 let now = progress.paused(&timer);
                 let path = checkpoint::save(lease, &identity, &parameters, &optimiser, &now)?;
                 (control.report)(Event::Checkpoint(&path));
@@ -170,6 +188,7 @@ fn train(
             }
         }
         drop(batches);
+        losses.settle(&mut progress, &mut curves, control)?;
         run::same_weights(&parameters, ranks)?;
 
         let validating = Instant::now();
@@ -220,7 +239,7 @@ fn train(
         recipe: identity.recipe,
         data: run::data_record(data, vec!["train".into()]),
         code: record::Code::this(),
-        machine: record::Machine::this(control.threads, ranks.size()),
+        machine: record::Machine::this(control.threads, ranks.size(), &device),
         initial_weights: progress.initial_weights,
         epochs: progress.epochs,
         result: score.unwrap_or_default(),
@@ -271,16 +290,22 @@ fn recipe_with_init(
     Ok(value)
 }
 
-/// What the loader's threads do to each picture: crop and flip.
-fn viewer(
+/// What is done to a picture of an index and a size: crop and flip.
+fn plans(
     recipe: &FinetuneRecipe,
     epoch: u64,
-) -> impl Fn(usize, Picture, [&mut [f32]; 1]) + Send + Sync + use<> {
+) -> impl Fn(usize, Size) -> Plan + Send + Sync + use<> {
     let seed = recipe.common.seed;
     let crop = run::training_crop(&recipe.common);
+    move |id, size| crop.sample(size, &mut stream(seed, epoch, id as u64, Purpose::Augment))
+}
+
+/// What the loader's threads do to each picture.
+fn viewer(
+    plan: impl Fn(usize, Size) -> Plan + Send + Sync,
+) -> impl Fn(usize, Picture, [&mut [f32]; 1]) + Send + Sync {
     move |id: usize, picture: Picture, [view]: [&mut [f32]; 1]| {
-        let mut stream = stream(seed, epoch, id as u64, Purpose::Augment);
-        let plan = crop.sample(batch::size(&picture), &mut stream);
+        let plan = plan(id, batch::size(&picture));
         batch::view(batch::borrowed(&picture), &plan, &NORMALISE, view);
     }
 }
@@ -289,7 +314,7 @@ fn viewer(
 /// labels of the views that were mixed in, and the share of the first ones.
 fn mix(
     recipe: &FinetuneRecipe,
-    views: &mut [f32],
+    views: &mut Values<1>,
     labels: &[u32],
     (ranks, whole): (&Ranks, &Whole),
     step: u64,
@@ -298,17 +323,31 @@ fn mix(
     if recipe.mixup <= 0.0 || count < 2 {
         return Ok(None);
     }
-    // Partners may be in another process's part: each mixes the whole batch, and keeps its own.
-    let (first, own) = (whole.before(), labels.len());
-    let mut all = ranks.gather(views, first * numbers, count * numbers)?;
-    let labels: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
-    let labels = ranks.gather(&labels, first, count)?;
     let mut stream = stream(recipe.common.seed, 0, step, Purpose::Mix);
     let mix = Mixup { alpha: recipe.mixup }.sample(count, &mut stream);
-    mix.apply(&mut all.chunks_exact_mut(numbers).collect::<Vec<_>>());
-    views.copy_from_slice(&all[first * numbers..][..views.len()]);
+    // Partners may be in another process's part: each mixes the whole batch, and keeps its own.
+    let (first, own) = (whole.before(), labels.len());
+    match views {
+        Values::Lent([views]) => {
+            let mut all = ranks.gather(views, first * numbers, count * numbers)?;
+            mix.apply(&mut all.chunks_exact_mut(numbers).collect::<Vec<_>>());
+            let length = views.len();
+            views.copy_from_slice(&all[first * numbers..][..length]);
+        }
+        Values::There([views]) => *views = mixed(views, &mix)?,
+    }
+    let labels: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
+    let labels = ranks.gather(&labels, first, count)?;
     let partners = mix.partner[first..][..own].iter();
     Ok(Some((partners.map(|&i| labels[i] as u32).collect(), f64::from(mix.lambda))))
+}
+
+/// The same as [`MixupParams::apply`] on `[N, 3, H, W]`, wherever it lies.
+fn mixed(views: &Tensor, mix: &MixupParams) -> Result<Tensor> {
+    let partner: Vec<u32> = mix.partner.iter().map(|&i| i as u32).collect();
+    let partner = Tensor::new(&partner[..], views.device())?;
+    let others = (views.index_select(&partner, 0)? * f64::from(1.0 - mix.lambda))?;
+    Ok(((views * f64::from(mix.lambda))? + others)?)
 }
 
 /// The mean loss of a batch, `[N, 3, H, W]` and normalised, mixed or not.
@@ -332,5 +371,23 @@ fn loss(
         Some((partners, lambda)) => {
             Ok(((cross_entropy(labels)? * lambda)? + (cross_entropy(partners)? * (1.0 - lambda))?)?)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn mixed_where_they_lie_pictures_are_the_same() {
+        let values: Vec<f32> = (0..3 * 12).map(|i| (i as f32).sin()).collect();
+        let mix = MixupParams { lambda: 0.7, partner: vec![2, 0, 1] };
+        let views = Tensor::from_vec(values.clone(), (3, 3, 2, 2), &Device::Cpu).unwrap();
+        let got = mixed(&views, &mix).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let mut want: Vec<Vec<f32>> = values.chunks(12).map(<[f32]>::to_vec).collect();
+        mix.apply(&mut want);
+        assert_eq!(got, want.concat());
     }
 }

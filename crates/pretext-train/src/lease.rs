@@ -319,6 +319,7 @@ mod tests {
             stop,
             checkpoint_every: Duration::from_secs(120),
             ranks,
+            device: crate::device::Device::cpu(),
             report,
         }
     }

@@ -20,6 +20,8 @@ pub mod evaluate;
 
 pub mod embed;
 
+pub mod device;
+
 pub mod precision;
 pub mod predict;
 pub mod preview;
@@ -44,9 +46,11 @@ mod energy;
 mod error;
 mod files;
 mod lease;
+mod losses;
 mod network;
 mod probe;
 mod progress;
+mod resident;
 mod run;
 mod sheet;
 mod sitting;

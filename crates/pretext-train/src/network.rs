@@ -89,12 +89,16 @@ impl PretextNetwork {
         }
     }
 
+    /// Whether clean pictures are what it should give.
+    pub(crate) fn restores(&self) -> bool {
+        matches!(self.kind, Kind::Restore { .. })
+    }
+
     /// Memory for batches of [`pose`]: the puzzles, and, where there is something to restore, the
     /// clean pictures.
     pub(crate) fn buffers(&self) -> Buffers<f32, 2> {
         let numbers = batch::numbers(self.size);
-        let restores = matches!(self.kind, Kind::Restore { .. });
-        Buffers::new([numbers, if restores { numbers } else { 0 }])
+        Buffers::new([numbers, if self.restores() { numbers } else { 0 }])
     }
 
     /// The mean loss of a batch of puzzles, `[N, 3, H, W]` and normalised, with the clean pictures

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::D;
+use candle_core::{D, Device};
 use pretext_augment::EvalCrop;
 use pretext_data::Decoder;
 use pretext_models::Mode;
@@ -44,7 +44,7 @@ impl Predictor {
         if file.kind() != FileKind::Classifier {
             return Err(file.refuse("give the classifier.safetensors of a fine-tuning run"));
         }
-        Ok(Self { trained: file.classifier()? })
+        Ok(Self { trained: file.classifier(&Device::Cpu)? })
     }
 
     /// The class of one picture.

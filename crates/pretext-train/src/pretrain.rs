@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::Device;
-use pretext_augment::{EvalCrop, Transform as _};
+use pretext_augment::{EvalCrop, Plan, Size, Transform as _};
 use pretext_data::{Buffers, Dataset, Picture, Pictures};
 use pretext_models::Mode;
 
@@ -14,14 +13,17 @@ use crate::curves::Curves;
 use crate::error::{Error, Result};
 use crate::lease::Lease;
 use crate::lent::lend;
+use crate::losses::{Losses, Step};
 use crate::network::{self, PretextNetwork};
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
 use crate::ranks::{Steps, Word};
 use crate::recipe::PretrainRecipe;
 use crate::record::{self, Pretrained, Record, Score};
+use crate::resident::{Batches, Resident, lent};
 use crate::run::{self, Timer};
 use crate::streams::{self, Purpose, stream};
+use crate::tasks::Puzzle;
 use crate::{batch, saved, sitting, tasks};
 
 /// The encoder alone, in a run's out folder.
@@ -64,7 +66,7 @@ fn train(
     let timer = Timer::start();
     let common = &recipe.common;
     let (pictures, splits) = pictures(recipe, data)?;
-    let network = PretextNetwork::new(recipe, &Device::Cpu)?;
+    let network = PretextNetwork::new(recipe, control.device.tensors())?;
     let parameters = network.parameters();
     let mut optimiser =
         Optimiser::new(common.optimiser, common.weight_decay, parameters, |_| Some(0));
@@ -85,44 +87,53 @@ fn train(
     let mut saved_at = Instant::now();
     let buffers = network.buffers();
     let together = Steps::new(ranks, common, pictures.len(), parameters)?;
+    let device = control.device.clone();
+    device.check(common.precision)?;
+    let mut losses = Losses::new(&device);
+    let resident = Resident::load(&pictures, &loader, control)?;
 
     for epoch in progress.epoch()..common.epochs {
         let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
         let rest = run::rest(order, progress.step, common.batch_size);
         let rest = ranks.parts(rest, common.batch_size.min(pictures.len()));
-        let poser = poser(recipe, u64::from(epoch))?;
-        let mut batches = loader.rows(&buffers, &pictures, rest, poser);
-        while progress.step < steps {
+        let plans = plans(recipe, u64::from(epoch))?;
+        let mut batches: Batches<'_, u32, 2> = match &resident {
+            Some(there) => there.batches(&rest, common.batch_size, views(plans, &network)),
+            None => lent(loader.rows(&buffers, &pictures, rest, poser(plans))),
+        };
+        while progress.step + losses.len() < steps {
             let waiting = Instant::now();
             let Some(batch) = batches.next() else { break };
             let (batch, values) = batch?;
             let (waited, working) = (waiting.elapsed(), Instant::now());
             control.damaged(&batch.damaged);
 
-            let rate =
-                common.learning_rate * common.schedule.factor(progress.share(common.epochs, steps));
+            let done = progress.share(losses.len(), common.epochs, steps);
+            let rate = common.learning_rate * common.schedule.factor(done);
             let whole = together.whole(batch.items.len(), batch.damaged.len())?;
-            let loss = lend(values, common.size, &buffers, |tensors| {
+            let loss = lend(values, common.size, &buffers, device.tensors(), |tensors| {
                 if !together.are_enough(&whole) {
                     return Ok(None);
                 }
                 let mean = || network.loss(tensors, &batch.items, Mode::Train);
-                let (value, loss) = together.loss(&whole, mean)?;
-                if value.is_finite() {
+                let (told, loss) = together.loss(&whole, mean)?;
+                if losses.may_step(&told)? {
                     let gradients = together.gradients(&whole, &loss)?;
                     optimiser.step(&gradients, &[rate], common.clip)?;
                 }
-                Ok::<_, Error>(Some(value))
+                Ok::<_, Error>(Some(told))
             })?;
-            let took = (waited, working.elapsed());
-            progress.note(loss, whole.images(), whole.damaged, rate, took)?;
-            curves.step(&progress, loss, rate)?;
-            (control.report)(progress.event());
+            let (images, damaged, took) = (whole.images(), whole.damaged, working.elapsed());
+            losses.push(loss, Step { images, damaged, rate, waited, took });
+            if losses.are_due() {
+                losses.settle(&mut progress, &mut curves, control)?;
+            }
 
             let stop = ranks.any(control.stopped())?;
             if let Some(lease) = lease
                 && (stop || saved_at.elapsed() > control.checkpoint_every)
             {
+                losses.settle(&mut progress, &mut curves, control)?;
                 let now = progress.paused(&timer);
                 let path = checkpoint::save(lease, &identity, parameters, &optimiser, &now)?;
                 (control.report)(Event::Checkpoint(&path));
@@ -133,6 +144,7 @@ fn train(
             }
         }
         drop(batches);
+        losses.settle(&mut progress, &mut curves, control)?;
         run::same_weights(parameters, ranks)?;
 
         let validating = Instant::now();
@@ -190,7 +202,7 @@ fn train(
         recipe: identity.recipe,
         data: run::data_record(data, splits),
         code: record::Code::this(),
-        machine: record::Machine::this(control.threads, ranks.size()),
+        machine: record::Machine::this(control.threads, ranks.size(), &device),
         initial_weights: progress.initial_weights,
         epochs: progress.epochs,
         result: Score { val_loss, ..Score::default() },
@@ -217,19 +229,44 @@ fn pictures(recipe: &PretrainRecipe, data: &Dataset) -> Result<(Pictures, Vec<St
     Ok((pictures, splits))
 }
 
-/// What the loader's threads do to each picture: crop, flip, pose.
-fn poser(
+/// What is done to a picture of an index and a size: crop and flip, then a puzzle.
+fn plans(
     recipe: &PretrainRecipe,
     epoch: u64,
-) -> Result<impl Fn(usize, Picture, [&mut [f32]; 2]) -> u32 + Send + Sync + use<>> {
+) -> Result<impl Fn(usize, Size) -> (Plan, Puzzle) + Send + Sync + use<>> {
     let pose = tasks::by_name(&recipe.task)?.poser(&recipe.puzzle)?;
     let seed = recipe.common.seed;
     let crop = run::training_crop(&recipe.common);
-    Ok(move |id: usize, picture: Picture, rows: [&mut [f32]; 2]| {
+    Ok(move |id: usize, size: Size| {
         let stream = |purpose| stream(seed, epoch, id as u64, purpose);
-        let crop = crop.sample(batch::size(&picture), &mut stream(Purpose::Augment));
-        network::pose(&picture, &crop, rows, |size| pose(size, &mut stream(Purpose::Pose)))
+        let crop = crop.sample(size, &mut stream(Purpose::Augment));
+        let puzzle = pose(crop.output_size(size), &mut stream(Purpose::Pose));
+        (crop, puzzle)
     })
+}
+
+/// What the loader's threads do to each picture.
+fn poser(
+    plans: impl Fn(usize, Size) -> (Plan, Puzzle) + Send + Sync,
+) -> impl Fn(usize, Picture, [&mut [f32]; 2]) -> u32 + Send + Sync {
+    move |id: usize, picture: Picture, rows: [&mut [f32]; 2]| {
+        let (crop, puzzle) = plans(id, batch::size(&picture));
+        network::pose(&picture, &crop, rows, |_| puzzle)
+    }
+}
+
+/// The same as views of a picture: the puzzle, and, where there is something to restore, the clean
+/// picture.
+fn views(
+    plans: impl Fn(usize, Size) -> (Plan, Puzzle),
+    network: &PretextNetwork,
+) -> impl Fn(usize, Size) -> ([Option<Plan>; 2], u32) {
+    let restores = network.restores();
+    move |id: usize, size: Size| {
+        let (crop, Puzzle { plan, class }) = plans(id, size);
+        let puzzle = Plan([crop.0.clone(), plan.0].concat());
+        ([Some(puzzle), restores.then_some(crop)], class)
+    }
 }
 
 /// The mean loss on pictures that are not trained on; the same puzzles after each epoch.
@@ -248,13 +285,14 @@ fn validate(
         network::pose(&picture, &crop, rows, |size| poser(size, &mut stream))
     };
     let loader = run::evaluation_loader(recipe.common.batch_size, recipe.common.size, control);
+    let device = control.device.tensors();
     let (mut sum, mut count) = (0.0, 0);
     for batch in loader.rows(buffers, pictures, (0..pictures.len()).collect(), pose) {
         control.ranks.tell(Word::Busy)?;
         let (batch, values) = batch?;
         let classes = batch.items;
         if !classes.is_empty() {
-            let loss = lend(values, recipe.common.size, buffers, |tensors| {
+            let loss = lend(values, recipe.common.size, buffers, device, |tensors| {
                 let loss = network.loss(tensors, &classes, Mode::Evaluate)?;
                 Ok::<_, Error>(loss.to_scalar::<f32>()?)
             })?;

@@ -51,9 +51,9 @@ impl Progress {
         self.epochs.len() as u32
     }
 
-    /// The share of all steps that is done, `0..=1`.
-    pub(crate) fn share(&self, epochs: u32, steps: usize) -> f64 {
-        let done = self.epochs.len() * steps + self.step;
+    /// The share of all steps that is done, `0..=1`, with `more` that are not noted yet.
+    pub(crate) fn share(&self, more: usize, epochs: u32, steps: usize) -> f64 {
+        let done = self.epochs.len() * steps + self.step + more;
         done as f64 / (f64::from(epochs) * steps as f64)
     }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -109,7 +110,7 @@ pub struct Machine {
     pub processes: usize,
     /// Operating system and architecture.
     pub system: String,
-    /// Where tensors lay, such as `cpu`.
+    /// Where tensors lay: `cpu`, or such as `cuda:0 (NVIDIA H200)`.
     pub device: String,
     /// The processor's instructions that were used, such as `avx512`; results round differently
     /// with others. Empty in records of before they were noted.
@@ -118,15 +119,15 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine this runs on.
-    pub fn this(threads: usize, processes: usize) -> Self {
+    /// The machine this runs on, for work on a device by so many processes.
+    pub fn this(threads: usize, processes: usize, device: &Device) -> Self {
         Self {
             processor: processor(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads,
             processes,
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            device: "cpu".into(),
+            device: device.name().into(),
             instructions: pretext_ops::Isa::current().to_string(),
         }
     }

@@ -150,10 +150,10 @@ impl WeightFile {
     }
 
     /// The classifier of a `classifier` file.
-    pub(crate) fn classifier(&self) -> Result<TrainedClassifier> {
+    pub(crate) fn classifier(&self, device: &Device) -> Result<TrainedClassifier> {
         let (recipe, classes): (FinetuneRecipe, Vec<String>) =
             (self.get(RECIPE)?, self.get(CLASSES)?);
-        let (classifier, parameters) = new_classifier(&recipe, classes.len())?;
+        let (classifier, parameters) = new_classifier(&recipe, classes.len(), device)?;
         parameters.load(&self.tensors)?;
         Ok(TrainedClassifier { classifier, recipe, classes })
     }
@@ -211,9 +211,10 @@ pub(crate) struct TrainedClassifier {
 pub(crate) fn new_classifier(
     recipe: &FinetuneRecipe,
     classes: usize,
+    device: &Device,
 ) -> Result<(Classifier, Parameters)> {
     let common = &recipe.common;
-    let parameters = Parameters::new(&Device::Cpu);
+    let parameters = Parameters::new(device);
     let mut rng = stream(common.seed, 0, 0, Purpose::Weights);
     let builder = Builder::new(&parameters, &mut rng);
     let classifier = Classifier::new(&common.encoder, &common.encoder_options, classes, builder)?;

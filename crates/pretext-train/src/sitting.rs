@@ -20,6 +20,10 @@ pub(crate) fn hold(
     work: impl FnOnce(Option<&Lease>, Before, &mut Control<'_>) -> Result<Outcome>,
 ) -> Result<Outcome> {
     let ranks = control.ranks;
+    if control.device.is_gpu() && ranks.size() > 1 {
+        let problem = "several processes share a run on processors only; give --device cpu".into();
+        return Err(Error::Processes { problem });
+    }
     if !ranks.is_first() {
         return follow(out, control, work);
     }
@@ -40,6 +44,7 @@ pub(crate) fn hold(
         report(event);
     };
     let mut control = Control {
+        device: control.device.clone(),
         threads: control.threads,
         strict: control.strict,
         resume: control.resume,
@@ -101,6 +106,7 @@ fn follow(
         }
     };
     let mut control = Control {
+        device: control.device.clone(),
         threads: control.threads,
         strict: control.strict,
         resume: control.resume,

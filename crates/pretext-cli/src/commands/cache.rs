@@ -5,16 +5,21 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pretext_train::Error;
 use pretext_train::data::{Dataset, cache};
+use pretext_train::device::DeviceChoice;
 
 use super::{say, train};
 use crate::args::CacheArgs;
 use crate::failure;
 
 pub(super) fn run(args: &CacheArgs) -> Result<ExitCode> {
+    if let DeviceChoice::Gpu(_) = args.machine.device {
+        let device = args.machine.device;
+        bail!(failure::Mistake(format!("--device {device}: pictures are decoded on the CPU")));
+    }
     let data = Dataset::open(&args.data.path).map_err(Error::from)?;
     let options = cache::Options {
         size: args.size,

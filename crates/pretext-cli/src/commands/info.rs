@@ -7,6 +7,7 @@ use anyhow::Result;
 use pretext_train::Error;
 use pretext_train::checkpoint;
 use pretext_train::data::Dataset;
+use pretext_train::device::{self, Device};
 use pretext_train::record::{InitialWeights, Machine, Pretrained, Record};
 use pretext_train::saved::{FileKind, WeightFile};
 
@@ -45,11 +46,18 @@ pub(super) fn run(args: &InfoArgs) -> Result<ExitCode> {
 }
 
 fn machine() -> Result<()> {
-    let machine = Machine::this(0, 1);
+    let machine = Machine::this(0, 1, &Device::cpu());
     say(format_args!("processor       {}", machine.processor))?;
     say(format_args!("cores           {}", machine.cores))?;
     say(format_args!("system          {}", machine.system))?;
-    say(format_args!("instructions    {}", machine.instructions))
+    say(format_args!("instructions    {}", machine.instructions))?;
+    match device::gpus() {
+        Err(why) => say(format_args!("GPUs            {why}")),
+        Ok(names) => names
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, name)| say(format_args!("cuda:{i}          {name}"))),
+    }
 }
 
 fn run_folder(record: &Record) -> Result<()> {
@@ -62,7 +70,9 @@ fn run_folder(record: &Record) -> Result<()> {
     let commit = record.code.commit.as_deref().unwrap_or("no commit known");
     say(format_args!("code            {} ({commit})", record.code.version))?;
     let machine = &record.machine;
-    say(format_args!("machine         {}, {} threads", machine.processor, machine.threads))?;
+    let device = &machine.device;
+    let words = (machine.processor.as_str(), machine.threads);
+    say(format_args!("machine         {}, {} threads, on {device}", words.0, words.1))?;
     say(format_args!("time            {:.1} s", record.seconds))?;
     match (record.result.accuracy, record.result.val_loss) {
         (Some(accuracy), _) => say(format_args!("val accuracy    {:.2} %", 100.0 * accuracy)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use pretext_train::control::{Control, Event, Outcome};
+use pretext_train::device::{Device, DeviceChoice};
 use pretext_train::preview::Preview;
 use pretext_train::ranks::Ranks;
 use pretext_train::record::Record;
@@ -24,12 +25,14 @@ pub(super) fn run(
     start: impl FnOnce(&mut Control<'_>) -> pretext_train::Result<Outcome>,
     results: &[&str],
 ) -> Result<ExitCode> {
+    let device = open(&args.machine)?;
     let stop = stop_on_signals()?;
     let ranks = Ranks::find()?;
     let mut progress = Progress::new();
     let outcome = {
         let mut report = |event: Event<'_>| progress.show(&event);
         let mut control = Control {
+            device,
             threads: args.machine.threads(),
             strict,
             resume: args.resume,
@@ -107,9 +110,11 @@ pub(super) fn quietly<T>(
     strict: bool,
     start: impl FnOnce(&mut Control<'_>) -> pretext_train::Result<T>,
 ) -> Result<T> {
+    let device = open(machine)?;
     let mut progress = Progress::new();
     let mut report = |event: Event<'_>| progress.show(&event);
     let mut control = Control {
+        device,
         threads: machine.threads(),
         strict,
         resume: false,
@@ -121,6 +126,18 @@ pub(super) fn quietly<T>(
         report: &mut report,
     };
     Ok(start(&mut control)?)
+}
+
+/// The device that was asked for; with `auto`, a line says which.
+fn open(machine: &MachineArgs) -> Result<Device> {
+    let device = Device::open(machine.device)?;
+    if machine.device == DeviceChoice::Auto {
+        failure::note(&match device.instead() {
+            Some(why) => format!("computing on the {}: {why}", device.name()),
+            None => format!("computing on {}", device.name()),
+        });
+    }
+    Ok(device)
 }
 
 fn closing(record: &Record, out: &Path, results: &[&str]) -> Result<ExitCode> {

@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use candle_core::Device;
 use pretext_augment::{
     ColourJitter, Compose, GaussianBlur, Greyscale, HorizontalFlip, Image, ImageRef, Layout,
     Normalise, Probability, RandomGreyBlur, RandomResizedCrop, Rect, Size, Transform as _,
@@ -52,7 +53,7 @@ fn loader(data: &Dataset, threads: usize) -> Result<Pass, Box<dyn Error>> {
         };
         for batch in loader.rows(&buffers, &pictures, (0..pictures.len()).collect(), prepare) {
             let (_, views) = batch?;
-            lend(views, SIDE, &buffers, |[input]| {
+            lend(views, SIDE, &buffers, &Device::Cpu, |[input]| {
                 black_box(input);
                 Ok::<_, pretext_train::Error>(())
             })?;

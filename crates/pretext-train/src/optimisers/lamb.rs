@@ -5,7 +5,7 @@ use super::adamw::Adam;
 use super::piece::{self, Piece};
 
 /// The most that a step is stretched.
-const MOST: f64 = 10.0;
+pub(super) const MOST: f64 = 10.0;
 
 /// Adam's step `m / (sqrt(v) + eps)`, stretched to the norm of the decayed weights. One pass for the
 /// averages and the norms, one for the step.

@@ -1,7 +1,7 @@
 //! Optimisers: one pass over each parameter, in place, with the state beside it.
 //!
 //! The rules are pure functions on slices, in files of their own; this file walks the parameters,
-//! and threads share pieces of them. Weight decay is decoupled (but for LARS, which decays by the
+//! and threads share pieces of them; parameters on a GPU step by `tensors`, without waiting. Weight decay is decoupled (but for LARS, which decays by the
 //! gradient) and spares norms and biases, as fastai's does.
 
 mod adamw;
@@ -10,6 +10,7 @@ mod lars;
 mod piece;
 mod ranger;
 mod sgd;
+mod tensors;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -98,6 +99,14 @@ struct Slot {
     group: usize,
     decays: bool,
     state: Mutex<State>,
+    /// The same for a parameter on a GPU.
+    remembered: Mutex<tensors::Remembered>,
+}
+
+impl Slot {
+    fn tensor(&self) -> &Tensor {
+        self.var.as_tensor()
+    }
 }
 
 /// What a rule remembers of one parameter, each as long as the parameter or empty.
@@ -138,6 +147,7 @@ impl Optimiser {
                     group: group_of(&parameter.name)?,
                     decays: parameter.kind == Kind::Weight,
                     state: Mutex::default(),
+                    remembered: Mutex::default(),
                 })
             })
             .collect();
@@ -154,13 +164,16 @@ impl Optimiser {
     /// With `clip`, gradients are first scaled down so that their common L2 norm is at most that.
     ///
     /// # Errors
-    /// If a parameter is not contiguous `f32` on the CPU, or has a group without a rate.
+    /// If a parameter is not contiguous `f32`, or has a group without a rate.
     pub fn step(
         &mut self,
         gradients: &GradStore,
         rates: &[f64],
         clip: Option<f64>,
     ) -> candle_core::Result<()> {
+        if self.slots.iter().any(|slot| !slot.var.device().is_cpu()) {
+            return self.step_by_tensors(gradients, rates, clip);
+        }
         let scale = match clip {
             Some(limit) => (limit / self.gradient_norm(gradients)?.max(f64::MIN_POSITIVE)).min(1.0),
             None => 1.0,
@@ -169,21 +182,52 @@ impl Optimiser {
         self.slots.par_iter().try_for_each(|slot| {
             // A parameter outside the loss's graph has no gradient and stays as it is.
             let Some(gradient) = gradients.get(slot.var.as_tensor()) else { return Ok(()) };
-            let Some(&rate) = rates.get(slot.group) else {
-                bail!("{}: no learning rate for layer group {}", slot.name, slot.group)
-            };
-            let decay = if slot.decays { self.weight_decay } else { 0.0 };
-            let common = Common {
-                rate,
-                keep: (1.0 - rate * decay) as f32,
-                decay,
-                decays: slot.decays,
-                scale: scale as f32,
-                step: self.step,
-            };
+            let common = Common { scale: scale as f32, ..self.common(slot, rates)? };
             let update = Update { rule: self.rule, common, state: &slot.state };
             slot.var.inplace_op2(&gradient.contiguous()?, &update)
         })
+    }
+
+    /// The same where parameters lie on a GPU.
+    fn step_by_tensors(
+        &mut self,
+        gradients: &GradStore,
+        rates: &[f64],
+        clip: Option<f64>,
+    ) -> candle_core::Result<()> {
+        let found = || {
+            let with = |slot| Some((slot, gradients.get(Slot::tensor(slot))?));
+            self.slots.iter().filter_map(with)
+        };
+        let scale = match clip {
+            None => None,
+            Some(limit) => {
+                let squares = found().map(|(_, gradient)| tensors::squares(gradient));
+                let squares = squares.collect::<candle_core::Result<Vec<_>>>()?;
+                if squares.is_empty() {
+                    return Ok(());
+                }
+                Some(tensors::clipped(&Tensor::stack(&squares, 0)?.sum_all()?, limit)?)
+            }
+        };
+        self.step += 1;
+        for slot in &self.slots {
+            let Some(gradient) = gradients.get(slot.tensor()) else { continue };
+            let common = self.common(slot, rates)?;
+            let state = &mut *lock(&slot.remembered);
+            tensors::step(self.rule, &common, scale.as_ref(), &slot.var, gradient, state)?;
+        }
+        Ok(())
+    }
+
+    /// What a rule knows of a step of a parameter, whose gradient is not clipped.
+    fn common(&self, slot: &Slot, rates: &[f64]) -> candle_core::Result<Common> {
+        let Some(&rate) = rates.get(slot.group) else {
+            bail!("{}: no learning rate for layer group {}", slot.name, slot.group)
+        };
+        let decay = if slot.decays { self.weight_decay } else { 0.0 };
+        let keep = (1.0 - rate * decay) as f32;
+        Ok(Common { rate, keep, decay, decays: slot.decays, scale: 1.0, step: self.step })
     }
 
     /// The L2 norm over all gradients, summed in the parameters' order.
@@ -219,6 +263,11 @@ impl Optimiser {
                     tensors.insert(format!("{}.{part}", slot.name), tensor);
                 }
             }
+            for (part, tensor) in lock(&slot.remembered).parts() {
+                if let Some(tensor) = tensor {
+                    tensors.insert(format!("{}.{part}", slot.name), tensor.clone());
+                }
+            }
         }
         Ok(tensors)
     }
@@ -234,7 +283,9 @@ impl Optimiser {
     ) -> candle_core::Result<()> {
         for slot in &self.slots {
             let mut state = lock(&slot.state);
-            for (part, values) in state.parts() {
+            let mut remembered = lock(&slot.remembered);
+            let parts = state.parts().into_iter().zip(remembered.parts());
+            for ((part, values), (_, there)) in parts {
                 if let Some(tensor) = tensors.get(&format!("{}.{part}", slot.name)) {
                     if tensor.shape() != slot.var.shape() {
                         bail!(
@@ -244,7 +295,11 @@ impl Optimiser {
                             slot.var.shape()
                         )
                     }
-                    *values = tensor.flatten_all()?.to_vec1()?;
+                    if slot.var.device().is_cpu() {
+                        *values = tensor.flatten_all()?.to_vec1()?;
+                    } else {
+                        *there = Some(tensor.to_device(slot.var.device())?);
+                    }
                 }
             }
         }
@@ -254,7 +309,7 @@ impl Optimiser {
 }
 
 /// A poisoned lock means that another thread panicked; its state is still whole numbers.
-fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+fn lock<T>(state: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -332,6 +387,63 @@ impl Update<'_> {
             Rule::Lars { momentum, trust } => lars::step(pieces, common, momentum, trust),
             Rule::Lamb { beta1, beta2, eps } => {
                 lamb::step(pieces, common, &adamw::Adam { beta1, beta2, eps });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    fn parameters() -> Parameters {
+        let parameters = Parameters::new(&Device::Cpu);
+        let values: Vec<f32> = (0..12).map(|i| (i as f32 * 0.7).sin()).collect();
+        let weight = Tensor::from_vec(values, (3, 4), &Device::Cpu).unwrap();
+        parameters.insert("weight", Kind::Weight, &weight).unwrap();
+        let zero = Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap();
+        parameters.insert("zero", Kind::Weight, &zero).unwrap();
+        parameters.insert("bias", Kind::Bias, &weight.get(0).unwrap()).unwrap();
+        parameters
+    }
+
+    fn gradients(parameters: &Parameters, step: usize) -> GradStore {
+        let losses: Vec<Tensor> = parameters
+            .iter()
+            .map(|p| {
+                let bent = (p.var.as_tensor() * (1.0 + step as f64)).unwrap().cos().unwrap();
+                // Its gradient is 0 where the weight is, in the first steps.
+                let far = (p.var.as_tensor() - 0.1 * step.saturating_sub(3) as f64).unwrap();
+                (bent + far.sqr().unwrap()).unwrap().sum_all().unwrap()
+            })
+            .collect();
+        Tensor::stack(&losses, 0).unwrap().sum_all().unwrap().backward().unwrap()
+    }
+
+    #[test]
+    fn on_tensors_the_rules_are_the_same() {
+        for (name, rule) in ALL {
+            for clip in [None, Some(0.5), Some(1e6)] {
+                let (plain, other) = (parameters(), parameters());
+                let group = |_: &str| Some(0);
+                let mut by_slices = Optimiser::new(*rule, 1e-2, &plain, group);
+                let mut by_tensors = Optimiser::new(*rule, 1e-2, &other, group);
+                for step in 0..14 {
+                    by_slices.step(&gradients(&plain, step), &[3e-2], clip).unwrap();
+                    by_tensors.step_by_tensors(&gradients(&other, step), &[3e-2], clip).unwrap();
+                    for (p, q) in plain.iter().zip(other.iter()) {
+                        let flat = |p: &pretext_models::Parameter| {
+                            p.var.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+                        };
+                        for (a, b) in flat(&p).iter().zip(flat(&q)) {
+                            assert!((a - b).abs() < 1e-5, "{name} {clip:?}, {step}: {b}, not {a}");
+                        }
+                    }
+                }
+                let (slices, tensors) = (by_slices.state().unwrap(), by_tensors.state().unwrap());
+                assert!(slices.keys().eq(tensors.keys()), "{name}: other names in a checkpoint");
             }
         }
     }

@@ -17,7 +17,7 @@ pub(super) struct Radam {
 
 /// What the variance's uncertainty leaves of an adaptive step, or `None` while too few steps were
 /// taken to know a variance at all (`r <= 5`).
-fn rectification(step: f64, squared_momentum: f64) -> Option<f64> {
+pub(super) fn rectification(step: f64, squared_momentum: f64) -> Option<f64> {
     let power = squared_momentum.powf(step);
     let limit = 2.0 / (1.0 - squared_momentum) - 1.0;
     let r = limit - 2.0 * step * power / (1.0 - power);

@@ -89,21 +89,21 @@ impl<'a> Steps<'a> {
         whole.images() >= 2 && whole.counts.iter().all(|&count| count >= self.least())
     }
 
-    /// The loss of the whole batch, and of this part with its share, from that part's mean loss.
+    /// The loss of the whole batch, which nothing hangs on, and of this part with its share, from that
+    /// part's mean loss.
     pub(crate) fn loss(
         &self,
         whole: &Whole,
         mean: impl FnOnce() -> Result<Tensor>,
-    ) -> Result<(f32, Tensor)> {
+    ) -> Result<(Tensor, Tensor)> {
         let peers = if self.synchronised { self.ranks.peers() } else { None };
         let loss = pretext_ops::among(peers, mean)?;
-        let value = loss.to_scalar::<f32>()?;
         if self.ranks.size() == 1 {
-            return Ok((value, loss));
+            return Ok((loss.detach(), loss));
         }
-        let mut sum = [f64::from(value) * whole.share()];
+        let mut sum = [f64::from(loss.to_scalar::<f32>()?) * whole.share()];
         self.ranks.sum(&mut sum)?;
-        Ok((sum[0] as f32, (loss * whole.share())?))
+        Ok((Tensor::new(sum[0] as f32, loss.device())?, (loss * whole.share())?))
     }
 
     /// The gradients of the whole batch's loss, from this part's with its share.

@@ -1,0 +1,162 @@
+//! Where tensors lie and networks are computed: the processor, or a GPU.
+
+use std::str::FromStr;
+
+#[cfg(feature = "cuda")]
+use crate::error::one_line;
+use crate::error::{Error, Result};
+use crate::precision::Precision;
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The GPU of that number, from 0.
+    Gpu(usize),
+    /// The first GPU, if the build and the machine have one, else the processor.
+    Auto,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "cuda" => Ok(Self::Gpu(0)),
+            None if text == "auto" => Ok(Self::Auto),
+            Some(("cuda", number)) if number.parse::<usize>().is_ok() => {
+                Ok(Self::Gpu(number.parse().unwrap_or_default()))
+            }
+            _ => Err("give cpu, cuda, cuda:N (a GPU's number, from 0) or auto".into()),
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Gpu(ordinal) => write!(formatter, "cuda:{ordinal}"),
+            Self::Auto => formatter.write_str("auto"),
+        }
+    }
+}
+
+/// A device that is ready.
+#[derive(Clone, Debug)]
+pub struct Device {
+    device: candle_core::Device,
+    name: String,
+    /// Why it is not the GPU that `auto` would rather have.
+    instead: Option<String>,
+}
+
+impl Device {
+    /// The processor.
+    pub fn cpu() -> Self {
+        Self { device: candle_core::Device::Cpu, name: "cpu".into(), instead: None }
+    }
+
+    /// Makes ready what was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it is a GPU and the build, the machine or its libraries have none.
+    pub fn open(choice: DeviceChoice) -> Result<Self> {
+        match choice {
+            DeviceChoice::Cpu => Ok(Self::cpu()),
+            DeviceChoice::Gpu(ordinal) => gpu(ordinal)
+                .map_err(|problem| Error::Device { device: choice.to_string(), problem }),
+            DeviceChoice::Auto => Ok(match gpu(0) {
+                Ok(device) => device,
+                Err(problem) => Self { instead: Some(problem), ..Self::cpu() },
+            }),
+        }
+    }
+
+    /// Its name, as records have it: `cpu`, or `cuda:0 (NVIDIA H200)`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Why it is the processor, if a GPU would have been taken.
+    pub fn instead(&self) -> Option<&str> {
+        self.instead.as_deref()
+    }
+
+    /// Whether it is a GPU, which works while the program goes on.
+    pub(crate) fn is_gpu(&self) -> bool {
+        !self.device.is_cpu()
+    }
+
+    /// Refuses a precision that the device does not have.
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps, unused_variables))]
+    pub(crate) fn check(&self, precision: Precision) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if precision == Precision::Bf16 {
+            pretext_ops::cuda::check_bf16(&self.device).map_err(|error| Error::Device {
+                device: self.name.clone(),
+                problem: one_line(&error),
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn tensors(&self) -> &candle_core::Device {
+        &self.device
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn gpu(ordinal: usize) -> std::result::Result<Device, String> {
+    let names = gpus()?;
+    let device = pretext_ops::cuda::device(ordinal).map_err(|error| one_line(&error))?;
+    let name = names.get(ordinal).map_or("a GPU", String::as_str);
+    Ok(Device { device, name: format!("cuda:{ordinal} ({name})"), instead: None })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu(_: usize) -> std::result::Result<Device, String> {
+    Err("this build is for the processor alone; a build with `--features cuda` has GPUs".into())
+}
+
+/// The GPUs that a run could be computed on, or why there are none, in one line.
+pub fn gpus() -> std::result::Result<Vec<String>, String> {
+    #[cfg(feature = "cuda")]
+    return pretext_ops::cuda::devices().map_err(|error| one_line(&error));
+    #[cfg(not(feature = "cuda"))]
+    gpu(0).map(|_| Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_by_their_words() {
+        for (word, choice) in [
+            ("cpu", DeviceChoice::Cpu),
+            ("cuda:3", DeviceChoice::Gpu(3)),
+            ("auto", DeviceChoice::Auto),
+        ] {
+            assert_eq!(word.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), word);
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Gpu(0)));
+        for word in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "mps"] {
+            assert!(word.parse::<DeviceChoice>().is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn without_a_gpu_auto_is_the_processor_and_says_why() {
+        let Err(error) = Device::open(DeviceChoice::Gpu(0)) else { return };
+        assert!(error.is_users_mistake());
+        assert_eq!(error.to_string().lines().count(), 1);
+        let device = Device::open(DeviceChoice::Auto).unwrap();
+        assert_eq!(device.name(), "cpu");
+        assert!(error.to_string().ends_with(device.instead().unwrap()));
+    }
+}

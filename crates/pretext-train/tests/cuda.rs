@@ -1,0 +1,130 @@
+//! Whole runs on a GPU against the same on the processor. Skipped with a line where there is no GPU,
+//! unless `PRETEXT_NEED_GPU` is set.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use pretext_train::control::{Control, Event, Outcome};
+use pretext_train::device::{Device, DeviceChoice};
+use pretext_train::finetune::{Init, finetune};
+use pretext_train::precision::Precision;
+use pretext_train::pretrain::{ENCODER, pretrain};
+use pretext_train::recipe::{Common, FinetuneRecipe, PretrainRecipe};
+use pretext_train::record::Record;
+
+fn gpu() -> Option<Device> {
+    match Device::open(DeviceChoice::Gpu(0)) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            assert!(std::env::var_os("PRETEXT_NEED_GPU").is_none(), "PRETEXT_NEED_GPU: {error}");
+            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+            {
+                eprintln!("skipped: {error}");
+            }
+            None
+        }
+    }
+}
+
+/// Two classes of stripes.
+fn data(folder: &Path) {
+    for i in 0..40_u32 {
+        let (split, class) = (if i < 32 { "train" } else { "val" }, i % 2);
+        let path = folder.join(format!("{split}/{class}/{i:02}.png"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let picture = image::RgbImage::from_fn(36 + i % 7, 40, |x, y| {
+            let at = if class == 0 { x } else { y };
+            let level = (127.0 + 100.0 * (f64::from(at + i) * 0.7).sin()) as u8;
+            image::Rgb([level, 255 - level, (5 * i) as u8])
+        });
+        picture.save(path).unwrap();
+    }
+}
+
+fn common(precision: Precision) -> Common {
+    Common {
+        encoder: "xresnet18".into(),
+        size: 32,
+        batch_size: 8,
+        epochs: 13, // 52 steps.
+        precision,
+        clip: Some(1.0),
+        ..Common::default()
+    }
+}
+
+/// Runs something on a device; its record, and whether pictures lay in the GPU's memory.
+fn run(
+    device: &Device,
+    work: impl FnOnce(&mut Control<'_>) -> pretext_train::Result<Outcome>,
+) -> (Box<Record>, bool) {
+    let mut resident = false;
+    let mut report = |event: Event<'_>| resident |= matches!(event, Event::Resident { .. });
+    let mut control = Control {
+        device: device.clone(),
+        threads: 2,
+        strict: true,
+        resume: false,
+        wait: false,
+        job: None,
+        ranks: &pretext_train::ranks::Ranks::alone(),
+        stop: &AtomicBool::new(false),
+        checkpoint_every: Duration::MAX,
+        report: &mut report,
+    };
+    let outcome = work(&mut control).unwrap();
+    let Outcome::Finished(record) = outcome else { panic!("{outcome:?}") };
+    (record, resident)
+}
+
+/// The losses of both must be near in the first epoch, before differences of rounding grow, and not
+/// far in the last.
+#[track_caller]
+fn near(gpu: &Record, cpu: &Record, first: f64) {
+    let losses = |record: &Record| {
+        let epochs = &record.epochs;
+        [epochs[0].train_loss, epochs[epochs.len() - 1].train_loss]
+    };
+    let ([a, b], [c, d]) = (losses(gpu), losses(cpu));
+    assert!((a - c).abs() < first * c, "first epoch: {a} on the GPU, {c} on the CPU");
+    assert!((b - d).abs() < 0.2 * d, "last epoch: {b} on the GPU, {d} on the CPU");
+}
+
+#[test]
+fn fifty_steps_of_pretraining() {
+    let Some(gpu) = gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("data");
+    data(&set);
+    for (precision, first) in [(Precision::F32, 2e-3), (Precision::Bf16, 5e-2)] {
+        let recipe = PretrainRecipe { common: common(precision), ..PretrainRecipe::default() };
+        let out = |name: &str| folder.path().join(format!("{name}-{precision:?}"));
+        let go = |device: &Device, out: &Path| {
+            run(device, |control| pretrain(&recipe, &set, out, control))
+        };
+        let (on_cpu, _) = go(&Device::cpu(), &out("cpu"));
+        let (on_gpu, resident) = go(&gpu, &out("gpu"));
+        assert!(resident && on_gpu.machine.device.starts_with("cuda:0"));
+        near(&on_gpu, &on_cpu, first);
+        go(&gpu, &out("again"));
+        let encoder = |name: &str| fs::read(out(name).join(ENCODER)).unwrap();
+        assert!(encoder("gpu") == encoder("again"), "another run gives other weights");
+    }
+}
+
+#[test]
+fn fifty_steps_of_fine_tuning() {
+    let Some(gpu) = gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("data");
+    data(&set);
+    let common = common(Precision::F32);
+    let recipe = FinetuneRecipe { common, mixup: 0.4, ..FinetuneRecipe::default() };
+    let go = |device: &Device, name: &str| {
+        let out = folder.path().join(name);
+        run(device, |control| finetune(&recipe, &Init::Random, &set, &out, control)).0
+    };
+    near(&go(&gpu, "gpu"), &go(&Device::cpu(), "cpu"), 2e-3);
+}
