@@ -48,10 +48,13 @@ impl Pictures {
     /// If the device is no GPU, or its memory does not hold them.
     pub fn new<'a>(
         device: &Device,
-        pictures: impl IntoIterator<Item = ImageRef<'a>>,
+        pictures: impl IntoIterator<Item = ImageRef<'a>, IntoIter: Clone>,
     ) -> Result<Self> {
         let device = device.as_cuda_device()?.clone();
-        let (mut bytes, mut places) = (vec![], vec![]);
+        let pictures = pictures.into_iter();
+        // Known before, so that no half of it is copied as it grows.
+        let size: u64 = pictures.clone().map(|picture| 3 * picture.size().area()).sum();
+        let (mut bytes, mut places) = (Vec::with_capacity(size as usize + 8), vec![]);
         for picture in pictures {
             places.push((bytes.len() as u64, picture.size()));
             bytes.extend_from_slice(picture.to_image().pixels());

@@ -37,6 +37,18 @@ impl Control<'_> {
     pub(crate) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
+
+    /// Calls `work` with the same, of which `hear` hears first; it passes on what it wants to. The lease
+    /// has taken the job.
+    pub(crate) fn heard<R>(
+        &mut self,
+        mut hear: impl FnMut(Event<'_>, &mut dyn FnMut(Event<'_>)) + Send,
+        work: impl FnOnce(&mut Control<'_>) -> R,
+    ) -> R {
+        let report = &mut *self.report;
+        let mut report = |event: Event<'_>| hear(event, report);
+        work(&mut Control { device: self.device.clone(), job: None, report: &mut report, ..*self })
+    }
 }
 
 /// Something that happened in a run.

@@ -172,10 +172,7 @@ impl<T> AtPath<T> for std::io::Result<T> {
 pub(crate) fn one_line(error: &candle_core::Error) -> String {
     let text = error.to_string();
     // The driver's word for it, and cuDNN's.
-    if ["ERROR_OUT_OF_MEMORY", "ALLOCATION_FAILED", "ALLOC_FAILED"]
-        .iter()
-        .any(|word| text.contains(word))
-    {
+    if ["ERROR_OUT_OF_MEMORY", "ALLOCATION_FAILED"].iter().any(|word| text.contains(word)) {
         return "the GPU's memory does not hold a step: lower --batch-size or --size, or give \
                 --precision bf16"
             .into();
@@ -189,8 +186,11 @@ mod tests {
 
     #[test]
     fn a_full_gpu_is_told_by_the_remedy() {
-        let full = candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"..\")".into());
-        assert!(Error::from(full).to_string().contains("--batch-size"));
+        // As the driver and cuDNN 9 spell it.
+        for says in ["CUDA_ERROR_OUT_OF_MEMORY", "INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"] {
+            let full = candle_core::Error::Msg(format!("DriverError({says}, \"..\")"));
+            assert!(Error::from(full).to_string().contains("--batch-size"));
+        }
         let other = candle_core::Error::Msg("shapes\n   0: a trace".into());
         assert_eq!(Error::from(other).to_string(), "shapes");
     }

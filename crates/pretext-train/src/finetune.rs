@@ -328,6 +328,9 @@ fn mix(
     // Partners may be in another process's part: each mixes the whole batch, and keeps its own.
     let (first, own) = (whole.before(), labels.len());
     match views {
+        Values::Lent([views]) if ranks.size() == 1 => {
+            mix.apply(&mut views.chunks_exact_mut(numbers).collect::<Vec<_>>());
+        }
         Values::Lent([views]) => {
             let mut all = ranks.gather(views, first * numbers, count * numbers)?;
             mix.apply(&mut all.chunks_exact_mut(numbers).collect::<Vec<_>>());

@@ -38,24 +38,11 @@ pub(crate) fn hold(
         Begun::Now(lease, before) => (lease, before),
         Begun::Over(outcome) => return Ok(outcome),
     };
-    let report = &mut *control.report;
-    let mut noted = |event: Event<'_>| {
+    let hear = |event: Event<'_>, report: &mut dyn FnMut(Event<'_>)| {
         lease.note(&event);
         report(event);
     };
-    let mut control = Control {
-        device: control.device.clone(),
-        threads: control.threads,
-        strict: control.strict,
-        resume: control.resume,
-        wait: control.wait,
-        job: None,
-        stop: control.stop,
-        checkpoint_every: control.checkpoint_every,
-        ranks,
-        report: &mut noted,
-    };
-    work(Some(&lease), before, &mut control)
+    control.heard(hear, |control| work(Some(&lease), before, control))
 }
 
 /// How a sitting begins.
@@ -99,25 +86,12 @@ fn follow(
             }
         }
     };
-    let report = &mut *control.report;
-    let mut damaged = |event: Event<'_>| {
+    let hear = |event: Event<'_>, report: &mut dyn FnMut(Event<'_>)| {
         if let Event::Damaged { .. } = event {
             report(event);
         }
     };
-    let mut control = Control {
-        device: control.device.clone(),
-        threads: control.threads,
-        strict: control.strict,
-        resume: control.resume,
-        wait: control.wait,
-        job: None,
-        stop: control.stop,
-        checkpoint_every: control.checkpoint_every,
-        ranks: control.ranks,
-        report: &mut damaged,
-    };
-    work(None, before, &mut control)
+    control.heard(hear, |control| work(None, before, control))
 }
 
 /// Writes the record, which makes the run finished, and drops the checkpoint.

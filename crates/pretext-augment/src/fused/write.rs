@@ -131,7 +131,9 @@ impl<E: Element> Kernel for Write<'_, E> {
                         convert(v, channel, &plane[..len], out);
                     }
                 }
-                v.fence();
+                if streaming {
+                    v.fence();
+                }
             }
             Layout::Hwc => {
                 const CHUNK: usize = 64;

@@ -195,19 +195,15 @@ impl Optimiser {
         rates: &[f64],
         clip: Option<f64>,
     ) -> candle_core::Result<()> {
-        let found = || {
-            let with = |slot| Some((slot, gradients.get(Slot::tensor(slot))?));
-            self.slots.iter().filter_map(with)
-        };
+        let found = self.slots.iter().filter_map(|slot| gradients.get(slot.tensor()));
         let scale = match clip {
             None => None,
             Some(limit) => {
-                let squares = found().map(|(_, gradient)| tensors::squares(gradient));
+                let squares = found.map(tensors::squares);
                 let squares = squares.collect::<candle_core::Result<Vec<_>>>()?;
-                if squares.is_empty() {
-                    return Ok(());
-                }
-                Some(tensors::clipped(&Tensor::stack(&squares, 0)?.sum_all()?, limit)?)
+                // Without any gradient there is nothing to scale.
+                let sum = || tensors::clipped(&Tensor::stack(&squares, 0)?.sum_all()?, limit);
+                (!squares.is_empty()).then(sum).transpose()?
             }
         };
         self.step += 1;
