@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Tensor;
-use pretext_augment::{Mixup, MixupParams, Plan, Size, Transform as _};
+use pretext_augment::{Plan, Size, Transform as _};
 use pretext_data::{Buffers, Dataset, Picture};
 use pretext_models::{Classifier, Mode, Parameters};
 
@@ -15,11 +15,12 @@ use crate::curves::Curves;
 use crate::error::{Error, Result};
 use crate::evaluate;
 use crate::lease::Lease;
-use crate::lent::{Values, lend};
+use crate::lent::lend;
 use crate::losses::{Losses, Step};
+use crate::mixing::mix;
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
-use crate::ranks::{Ranks, Steps, Whole, Word};
+use crate::ranks::{Steps, Word};
 use crate::recipe::{FinetuneRecipe, Layers};
 use crate::record::{self, InitialWeights, Pretrained, Record};
 use crate::resident::{Batches, Resident, lent};
@@ -154,7 +155,8 @@ fn train(
             let step = progress.step + losses.len();
             let step = u64::from(epoch) * steps as u64 + step as u64;
             let whole = together.whole(labels.len(), batch.damaged.len())?;
-            let mixed = mix(recipe, &mut views, &labels, (ranks, &whole), step)?;
+            let part = (whole.before(), whole.images());
+            let mixed = mix(recipe, &mut views, &labels, ranks, part, step)?;
             let loss = lend(views, common.size, &buffers, device.tensors(), |[input]| {
                 if !together.are_enough(&whole) {
                     return Ok(None);
@@ -310,49 +312,6 @@ fn viewer(
     }
 }
 
-/// Mixes the views of a batch, if the recipe says so; `step` counts all steps of the run. Returns the
-/// labels of the views that were mixed in, and the share of the first ones.
-fn mix(
-    recipe: &FinetuneRecipe,
-    views: &mut Values<1>,
-    labels: &[u32],
-    (ranks, whole): (&Ranks, &Whole),
-    step: u64,
-) -> Result<Option<(Vec<u32>, f64)>> {
-    let (count, numbers) = (whole.images(), batch::numbers(recipe.common.size));
-    if recipe.mixup <= 0.0 || count < 2 {
-        return Ok(None);
-    }
-    let mut stream = stream(recipe.common.seed, 0, step, Purpose::Mix);
-    let mix = Mixup { alpha: recipe.mixup }.sample(count, &mut stream);
-    // Partners may be in another process's part: each mixes the whole batch, and keeps its own.
-    let (first, own) = (whole.before(), labels.len());
-    match views {
-        Values::Lent([views]) if ranks.size() == 1 => {
-            mix.apply(&mut views.chunks_exact_mut(numbers).collect::<Vec<_>>());
-        }
-        Values::Lent([views]) => {
-            let mut all = ranks.gather(views, first * numbers, count * numbers)?;
-            mix.apply(&mut all.chunks_exact_mut(numbers).collect::<Vec<_>>());
-            let length = views.len();
-            views.copy_from_slice(&all[first * numbers..][..length]);
-        }
-        Values::There([views]) => *views = mixed(views, &mix)?,
-    }
-    let labels: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
-    let labels = ranks.gather(&labels, first, count)?;
-    let partners = mix.partner[first..][..own].iter();
-    Ok(Some((partners.map(|&i| labels[i] as u32).collect(), f64::from(mix.lambda))))
-}
-
-/// The same as [`MixupParams::apply`] on `[N, 3, H, W]`, wherever it lies.
-fn mixed(views: &Tensor, mix: &MixupParams) -> Result<Tensor> {
-    let partner: Vec<u32> = mix.partner.iter().map(|&i| i as u32).collect();
-    let partner = Tensor::new(&partner[..], views.device())?;
-    let others = (views.index_select(&partner, 0)? * f64::from(1.0 - mix.lambda))?;
-    Ok(((views * f64::from(mix.lambda))? + others)?)
-}
-
 /// The mean loss of a batch, `[N, 3, H, W]` and normalised, mixed or not.
 fn loss(
     recipe: &FinetuneRecipe,
@@ -374,23 +333,5 @@ fn loss(
         Some((partners, lambda)) => {
             Ok(((cross_entropy(labels)? * lambda)? + (cross_entropy(partners)? * (1.0 - lambda))?)?)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-
-    use super::*;
-
-    #[test]
-    fn mixed_where_they_lie_pictures_are_the_same() {
-        let values: Vec<f32> = (0..3 * 12).map(|i| (i as f32).sin()).collect();
-        let mix = MixupParams { lambda: 0.7, partner: vec![2, 0, 1] };
-        let views = Tensor::from_vec(values.clone(), (3, 3, 2, 2), &Device::Cpu).unwrap();
-        let got = mixed(&views, &mix).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let mut want: Vec<Vec<f32>> = values.chunks(12).map(<[f32]>::to_vec).collect();
-        mix.apply(&mut want);
-        assert_eq!(got, want.concat());
     }
 }

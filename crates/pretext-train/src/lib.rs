@@ -47,6 +47,7 @@ mod error;
 mod files;
 mod lease;
 mod losses;
+mod mixing;
 mod network;
 mod probe;
 mod progress;

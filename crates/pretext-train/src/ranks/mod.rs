@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use launch::Launch;
-pub(crate) use step::{Steps, Whole};
+pub(crate) use step::Steps;
 use world::World;
 
 use crate::error::{Error, Result};
