@@ -30,29 +30,41 @@ impl<P: Size<M, A>, F: Fn(usize, usize, usize) -> usize, const M: usize, const A
         let first = self.panel * width;
         let columns = width.min(self.points.columns - first);
         let step = (self.of)(1, 0, 0) - (self.of)(0, 0, 0);
-        for k in 0..self.points.depth {
-            for lane in (0..width).step_by(S::F32_LANES) {
-                // Columns beyond the last are zeros.
-                let count = S::F32_LANES.min(columns.saturating_sub(lane));
-                let mut kernel = [[simd.splat_f32s(0.0); 3]; 3];
-                for (tap, value) in kernel.as_flattened_mut().iter_mut().enumerate() {
-                    let at = (self.of)(first + lane, k, tap);
-                    let mut lanes = [0.0; 16];
-                    for (j, lane) in lanes[..count].iter_mut().enumerate() {
-                        *lane = self.weight[at + j * step];
+        // Gathered for several depths at a time: a vector of numbers that were just written one by
+        // one has to wait for them.
+        let mut gathered = [[[0.0; 16]; 9]; DEPTHS];
+        for lane in (0..width).step_by(S::F32_LANES) {
+            // Columns beyond the last are zeros.
+            let count = S::F32_LANES.min(columns.saturating_sub(lane));
+            if count < S::F32_LANES {
+                gathered = [[[0.0; 16]; 9]; DEPTHS];
+            }
+            for k in (0..self.points.depth).step_by(DEPTHS) {
+                let depths = DEPTHS.min(self.points.depth - k);
+                for j in 0..count {
+                    let at = j * step;
+                    for (depth, taps) in gathered[..depths].iter_mut().enumerate() {
+                        for (tap, lanes) in taps.iter_mut().enumerate() {
+                            lanes[j] = self.weight[(self.of)(first + lane, k + depth, tap) + at];
+                        }
                     }
-                    *value = f32::load(simd, &lanes);
                 }
-                let points = sandwich::<S, A, 3>(simd, |i, j| P::MATRICES.kernel[i][j], kernel);
-                for (point, value) in points.as_flattened().iter().enumerate() {
-                    let at = self.points.at(point, self.panel) + k * width + lane;
-                    // SAFETY: no other job has this panel.
-                    f32::save(simd, unsafe { self.values.part(at, S::F32_LANES) }, *value);
+                for (depth, taps) in gathered[..depths].iter().enumerate() {
+                    let load = |i: usize, j: usize| f32::load(simd, &taps[i * 3 + j]);
+                    let store = |i: usize, j: usize, value| {
+                        let at = self.points.at(i * A + j, self.panel) + (k + depth) * width + lane;
+                        // SAFETY: no other job has this panel.
+                        f32::save(simd, unsafe { self.values.part(at, S::F32_LANES) }, value);
+                    };
+                    sandwich::<S, P::Kernel, A, 3>(simd, load, store);
                 }
             }
         }
     }
 }
+
+/// Depths that are gathered before they are transformed.
+const DEPTHS: usize = 8;
 
 /// Points to the gradient of kernels: `Gt s G`, for a panel of outputs.
 pub(super) struct KernelGradient<'a, P, const M: usize, const A: usize> {
@@ -78,20 +90,23 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for KernelGradient<
         let gradient = unsafe { self.gradient.part(first * inputs * 9, columns * inputs * 9) };
         for c in 0..inputs {
             for lane in (0..columns).step_by(S::F32_LANES) {
-                let mut points = [[simd.splat_f32s(0.0); A]; A];
-                for (point, value) in points.as_flattened_mut().iter_mut().enumerate() {
+                let load = |i: usize, j: usize| {
+                    let point = i * A + j;
                     let at = ((point * panels + self.panel) * inputs + c) * width + lane;
-                    for piece in self.sums {
-                        *value =
-                            simd.add_f32s(*value, f32::load(simd, &piece[at..][..S::F32_LANES]));
+                    let mut sum = f32::load(simd, &self.sums[0][at..][..S::F32_LANES]);
+                    for piece in &self.sums[1..] {
+                        sum = simd.add_f32s(sum, f32::load(simd, &piece[at..][..S::F32_LANES]));
                     }
-                }
-                let kernel = sandwich::<S, 3, A>(simd, |i, j| P::MATRICES.kernel[j][i], points);
-                for (tap, value) in kernel.as_flattened().iter().enumerate() {
-                    let mut lanes = [0.0; 16];
-                    f32::save(simd, &mut lanes, *value);
-                    for (j, value) in lanes[..S::F32_LANES.min(columns - lane)].iter().enumerate() {
-                        gradient[((lane + j) * inputs + c) * 9 + tap] = *value;
+                    sum
+                };
+                let mut taps = [[0.0; 16]; 9];
+                let store = |i: usize, j: usize, value| {
+                    f32::save(simd, &mut taps[i * 3 + j], value);
+                };
+                sandwich::<S, P::KernelGradient, 3, A>(simd, load, store);
+                for j in 0..S::F32_LANES.min(columns - lane) {
+                    for (tap, lanes) in taps.iter().enumerate() {
+                        gradient[((lane + j) * inputs + c) * 9 + tap] = lanes[j];
                     }
                 }
             }

@@ -50,37 +50,32 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for InputTransform<
             }
             for channel in (0..g.c).step_by(S::F32_LANES) {
                 let count = S::F32_LANES.min(g.c - channel);
-                let mut d = [[zero; A]; A];
-                for i in 0..A {
-                    for j in 0..A {
-                        if let Some(start) = starts[i][j] {
-                            d[i][j] = f32::load(simd, &self.x[start + channel..][..count]);
-                        }
-                    }
-                }
-                let points = sandwich::<S, A, A>(simd, |i, j| P::MATRICES.input[i][j], d);
-                scatter(simd, self.points, self.out, tile, channel, points.as_flattened());
+                let load = |i: usize, j: usize| match starts[i][j] {
+                    Some(start) => f32::load(simd, &self.x[start + channel..][..count]),
+                    None => zero,
+                };
+                let store = place::<S, A>(simd, self.points, self.out, tile, channel);
+                sandwich::<S, P::Input, A, A>(simd, load, store);
             }
         }
     }
 }
 
-/// Writes one tile's vector of channels of all points.
+/// Writes a tile's vector of channels of a point, given by its row and column.
 #[inline(always)]
-fn scatter<S: Simd>(
+fn place<'a, S: Simd, const A: usize>(
     simd: S,
     points: &Points,
-    out: Shared<'_, f32>,
+    out: Shared<'a, f32>,
     tile: usize,
     channel: usize,
-    values: &[S::f32s],
-) {
+) -> impl FnMut(usize, usize, S::f32s) + 'a {
     let width = tile::width(S::F32_LANES);
-    let (mut at, step) = (points.at(0, channel / width, tile) + channel % width, points.step());
-    for value in values {
+    let (first, step) = (points.at(0, channel / width, tile) + channel % width, points.step());
+    move |i, j, value| {
+        let at = first + (i * A + j) * step;
         // SAFETY: no other job has this tile.
-        f32::save(simd, unsafe { out.part(at, S::F32_LANES) }, *value);
-        at += step;
+        f32::save(simd, unsafe { out.part(at, S::F32_LANES) }, value);
     }
 }
 
@@ -107,18 +102,19 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd
         let zero = simd.splat_f32s(0.0);
         for tile in self.part.clone() {
             let (picture, row, column) = self.tiles.place(self.first + tile);
+            let size = (M.min(g.out.0 - row * M), M.min(g.out.1 - column * M));
             for channel in (0..g.o).step_by(S::F32_LANES) {
                 let count = S::F32_LANES.min(g.o - channel);
-                let mut d = [[zero; M]; M];
-                for i in 0..M.min(g.out.0 - row * M) {
-                    for j in 0..M.min(g.out.1 - column * M) {
-                        let y = (picture * g.out.0 + row * M + i) * g.out.1;
-                        let at = (y + column * M + j) * g.o + channel;
-                        d[i][j] = f32::load(simd, &self.dy[at..][..count]);
+                let load = |i: usize, j: usize| {
+                    if i >= size.0 || j >= size.1 {
+                        return zero;
                     }
-                }
-                let points = sandwich::<S, A, M>(simd, |i, j| P::MATRICES.output[j][i], d);
-                scatter(simd, self.points, self.out, tile, channel, points.as_flattened());
+                    let y = (picture * g.out.0 + row * M + i) * g.out.1;
+                    let at = (y + column * M + j) * g.o + channel;
+                    f32::load(simd, &self.dy[at..][..count])
+                };
+                let store = place::<S, A>(simd, self.points, self.out, tile, channel);
+                sandwich::<S, P::OutputGradient, A, M>(simd, load, store);
             }
         }
     }
@@ -153,13 +149,13 @@ impl<P: Size<M, A>, const M: usize, const A: usize> WithSimd for OutputTransform
             }
             for channel in (0..g.o).step_by(S::F32_LANES) {
                 let count = S::F32_LANES.min(g.o - channel);
-                let mut points = [[simd.splat_f32s(0.0); A]; A];
-                let mut at = self.points.at(0, channel / width, tile) + channel % width;
-                for value in points.as_flattened_mut() {
-                    *value = f32::load(simd, &self.points.values[at..][..S::F32_LANES]);
-                    at += self.points.step();
-                }
-                let out = sandwich::<S, M, A>(simd, |i, j| P::MATRICES.output[i][j], points);
+                let from = self.points.at(0, channel / width, tile) + channel % width;
+                let load = |i: usize, j: usize| {
+                    let at = from + (i * A + j) * self.points.step();
+                    f32::load(simd, &self.points.values[at..][..S::F32_LANES])
+                };
+                let mut out = [[simd.splat_f32s(0.0); M]; M];
+                sandwich::<S, P::Output, M, A>(simd, load, |i, j, value| out[i][j] = value);
                 if let Some(moments) = &mut self.measure {
                     let fresh = tile == self.part.start;
                     let rows = out[..size.0].iter().flat_map(|row| &row[..size.1]).copied();
