@@ -214,7 +214,12 @@ fn forward<T: Stored>(op: &Pass<impl Picture>) -> Result<Tensor> {
                     #[inline(always)]
                     || {
                         let x = T::wide(x, wide);
-                        T::sum_up(y, sums, |y| op.picture.forward(&sizes, x, y));
+                        T::sum_up(
+                            y,
+                            sums,
+                            #[inline(always)]
+                            |y| op.picture.forward(&sizes, x, y),
+                        );
                     },
                 );
             });
@@ -243,7 +248,12 @@ fn backward<T: Stored>(op: &Pass<impl Picture>, dy: &Tensor) -> Result<Tensor> {
                     #[inline(always)]
                     || {
                         let (x, dy) = (T::wide(x, wide), T::wide(dy, slopes));
-                        T::sum_up(dx, sums, |dx| op.picture.backward(&sizes, x, dy, dx));
+                        T::sum_up(
+                            dx,
+                            sums,
+                            #[inline(always)]
+                            |dx| op.picture.backward(&sizes, x, dy, dx),
+                        );
                     },
                 );
             });
@@ -275,17 +285,25 @@ impl<L: Terms> Picture for Linear<L> {
     #[inline(always)]
     fn forward<T: Float>(&self, sizes: &Sizes, x: &[T], y: &mut [T]) {
         let c = sizes.channels;
-        self.0.each_term(sizes.input, |to, from, weight| {
-            add(&mut y[to * c..][..c], &x[from * c..][..c], T::from_f64(weight));
-        });
+        self.0.each_term(
+            sizes.input,
+            #[inline(always)]
+            |to, from, weight| {
+                add(&mut y[to * c..][..c], &x[from * c..][..c], T::from_f64(weight));
+            },
+        );
     }
 
     #[inline(always)]
     fn backward<T: Float>(&self, sizes: &Sizes, _: &[T], dy: &[T], dx: &mut [T]) {
         let c = sizes.channels;
-        self.0.each_term(sizes.input, |to, from, weight| {
-            add(&mut dx[from * c..][..c], &dy[to * c..][..c], T::from_f64(weight));
-        });
+        self.0.each_term(
+            sizes.input,
+            #[inline(always)]
+            |to, from, weight| {
+                add(&mut dx[from * c..][..c], &dy[to * c..][..c], T::from_f64(weight));
+            },
+        );
     }
 }
 
@@ -324,15 +342,19 @@ impl Picture for MaxPool {
     #[inline(always)]
     fn forward<T: Float>(&self, sizes: &Sizes, x: &[T], y: &mut [T]) {
         let c = sizes.channels;
-        self.each(sizes, |to, first, others| {
-            let y = &mut y[to * c..][..c];
-            y.copy_from_slice(&x[first * c..][..c]);
-            for pixel in others {
-                for (best, x) in y.iter_mut().zip(&x[pixel * c..][..c]) {
-                    *best = if better(*x, *best) { *x } else { *best };
+        self.each(
+            sizes,
+            #[inline(always)]
+            |to, first, others| {
+                let y = &mut y[to * c..][..c];
+                y.copy_from_slice(&x[first * c..][..c]);
+                for pixel in others {
+                    for (best, x) in y.iter_mut().zip(&x[pixel * c..][..c]) {
+                        *best = if better(*x, *best) { *x } else { *best };
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     /// The gradient goes to the first of the largest. Adding zeros to the others is faster than
@@ -341,25 +363,29 @@ impl Picture for MaxPool {
     fn backward<T: Float>(&self, sizes: &Sizes, x: &[T], dy: &[T], dx: &mut [T]) {
         let c = sizes.channels;
         let (mut maxima, mut places) = (vec![T::zero(); c], vec![0_u32; c]);
-        self.each(sizes, |to, first, others| {
-            maxima.copy_from_slice(&x[first * c..][..c]);
-            places.fill(first as u32);
-            for &pixel in others {
-                let best = maxima.iter_mut().zip(&mut places);
-                for ((best, place), x) in best.zip(&x[pixel * c..][..c]) {
-                    let better = better(*x, *best);
-                    *best = if better { *x } else { *best };
-                    *place = if better { pixel as u32 } else { *place };
+        self.each(
+            sizes,
+            #[inline(always)]
+            |to, first, others| {
+                maxima.copy_from_slice(&x[first * c..][..c]);
+                places.fill(first as u32);
+                for &pixel in others {
+                    let best = maxima.iter_mut().zip(&mut places);
+                    for ((best, place), x) in best.zip(&x[pixel * c..][..c]) {
+                        let better = better(*x, *best);
+                        *best = if better { *x } else { *best };
+                        *place = if better { pixel as u32 } else { *place };
+                    }
                 }
-            }
-            let dy = &dy[to * c..][..c];
-            for &pixel in std::iter::once(&first).chain(others) {
-                let slopes = dx[pixel * c..][..c].iter_mut().zip(&places).zip(dy);
-                for ((dx, place), dy) in slopes {
-                    *dx += if *place == pixel as u32 { *dy } else { T::zero() };
+                let dy = &dy[to * c..][..c];
+                for &pixel in std::iter::once(&first).chain(others) {
+                    let slopes = dx[pixel * c..][..c].iter_mut().zip(&places).zip(dy);
+                    for ((dx, place), dy) in slopes {
+                        *dx += if *place == pixel as u32 { *dy } else { T::zero() };
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 }
 

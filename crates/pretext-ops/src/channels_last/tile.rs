@@ -51,6 +51,22 @@ pub(crate) fn expect_write<T>(row: &[T]) {
     let _ = row;
 }
 
+/// Rows of a panel that are asked for ahead of time: processors do so by themselves only up to the
+/// next page, which 32 rows of two wide vectors fill.
+const AHEAD: usize = 32;
+
+/// Asks for a line of memory that will be read.
+#[inline(always)]
+fn expect_read<T>(line: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads and writes nothing and may point anywhere.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
 /// `tile[i] += sum over k of left[i][k step] * panel[k]`.
 ///
 /// # Safety
@@ -67,6 +83,10 @@ pub(crate) unsafe fn multiply<S: Simd, const M: usize, const V: usize>(
     mut tile: Tile<S, M, V>,
 ) -> Tile<S, M, V> {
     for k in 0..depth {
+        expect_read(panel.wrapping_add((k + AHEAD) * stride));
+        if V * S::F32_LANES > LINE / size_of::<f32>() {
+            expect_read(panel.wrapping_add((k + AHEAD) * stride + LINE / size_of::<f32>()));
+        }
         // SAFETY: the caller vouches for these addresses.
         let right: [S::f32s; V] = array::from_fn(|j| unsafe {
             panel.add(k * stride + j * S::F32_LANES).cast::<S::f32s>().read_unaligned()
@@ -74,6 +94,36 @@ pub(crate) unsafe fn multiply<S: Simd, const M: usize, const V: usize>(
         for i in 0..M {
             // SAFETY: the caller vouches for this address.
             let value = simd.splat_f32s(unsafe { left[i].add(k * step).read_unaligned() });
+            for j in 0..V {
+                tile[i][j] = simd.mul_add_e_f32s(value, right[j], tile[i][j]);
+            }
+        }
+    }
+    tile
+}
+
+/// The same where the left matrix's rows are one number apart: `tile[i] += sum over k of
+/// *(left + k step + i) * panel[k]`. Pointers to each would not leave the compiler enough registers.
+///
+/// # Safety
+/// `left` must be readable at `k step` for `M` numbers, and `panel` as for [`multiply`].
+#[inline(always)]
+pub(crate) unsafe fn multiply_across<S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    depth: usize,
+    (left, step): (*const f32, usize),
+    panel: *const f32,
+    stride: usize,
+    mut tile: Tile<S, M, V>,
+) -> Tile<S, M, V> {
+    for k in 0..depth {
+        // SAFETY: the caller vouches for these addresses.
+        let right: [S::f32s; V] = array::from_fn(|j| unsafe {
+            panel.add(k * stride + j * S::F32_LANES).cast::<S::f32s>().read_unaligned()
+        });
+        for i in 0..M {
+            // SAFETY: the caller vouches for this address.
+            let value = simd.splat_f32s(unsafe { left.add(k * step + i).read_unaligned() });
             for j in 0..V {
                 tile[i][j] = simd.mul_add_e_f32s(value, right[j], tile[i][j]);
             }

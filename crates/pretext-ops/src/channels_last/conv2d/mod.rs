@@ -105,7 +105,9 @@ fn tiles(g: &Geometry) -> Option<usize> {
     }
     match g.out.0.min(g.out.1) {
         0..2 => None,
-        2 => Some(2),
+        // So few large tiles that the weight's points, of which there are more, would be most of
+        // the work.
+        2..=4 => Some(2),
         _ => Some(4),
     }
 }

@@ -29,7 +29,7 @@ impl<P: Size<M, A>, F: Fn(usize, usize, usize) -> usize, const M: usize, const A
         let width = self.points.width;
         let first = self.panel * width;
         let columns = width.min(self.points.columns - first);
-        let step = (self.of)(1, 0, 0) - (self.of)(0, 0, 0);
+        let by_columns = (self.of)(1, 0, 0) > (self.of)(0, 1, 0);
         // Gathered for several depths at a time: a vector of numbers that were just written one by
         // one has to wait for them.
         let mut gathered = [[[0.0; 16]; 9]; DEPTHS];
@@ -41,11 +41,13 @@ impl<P: Size<M, A>, F: Fn(usize, usize, usize) -> usize, const M: usize, const A
             }
             for k in (0..self.points.depth).step_by(DEPTHS) {
                 let depths = DEPTHS.min(self.points.depth - k);
-                for j in 0..count {
-                    let at = j * step;
-                    for (depth, taps) in gathered[..depths].iter_mut().enumerate() {
-                        for (tap, lanes) in taps.iter_mut().enumerate() {
-                            lanes[j] = self.weight[(self.of)(first + lane, k + depth, tap) + at];
+                // In the order in which they lie in memory.
+                let (outer, inner) = if by_columns { (count, depths) } else { (depths, count) };
+                for a in 0..outer {
+                    for b in 0..inner {
+                        let (j, depth) = if by_columns { (a, b) } else { (b, a) };
+                        for (tap, lanes) in gathered[depth].iter_mut().enumerate() {
+                            lanes[j] = self.weight[(self.of)(first + lane + j, k + depth, tap)];
                         }
                     }
                 }

@@ -122,7 +122,8 @@ pub(super) fn weight_gradient<P: Size<M, A>, const M: usize, const A: usize>(
             });
         }
     });
-    let mut gradient = vec![0.0; g.o * g.c * 9];
+    // SAFETY: each panel of outputs is written in full.
+    let mut gradient = unsafe { unwritten(g.o * g.c * 9) };
     let shared = Shared::new(&mut gradient);
     (0..g.o.div_ceil(width)).into_par_iter().for_each(|panel| {
         isa.run(KernelGradient::<P, M, A> {

@@ -59,7 +59,11 @@ impl Drop for Points {
 
 impl Points {
     pub(super) fn new(points: usize, channels: usize, width: usize) -> Self {
-        let values = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let values = BUFFERS.with_borrow_mut(|buffers| {
+            let largest = (0..buffers.len()).max_by_key(|&i| buffers[i].len())?;
+            Some(buffers.swap_remove(largest))
+        });
+        let values = values.unwrap_or_default();
         Self { values, points, channels, tiles: 0, width }
     }
 
@@ -69,7 +73,11 @@ impl Points {
 
     pub(super) fn resize(&mut self, tiles: usize) {
         self.tiles = tiles;
-        self.values.resize(self.points * self.panels() * tiles * self.width, 0.0);
+        let length = self.points * self.panels() * tiles * self.width;
+        if self.values.len() < length {
+            self.values.clear();
+            self.values.resize(length, 0.0);
+        }
     }
 
     /// From a point to the next.

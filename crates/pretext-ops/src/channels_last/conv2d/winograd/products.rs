@@ -5,7 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::points::{KernelPoints, Points};
 use crate::channels_last::element::Element as _;
 use crate::channels_last::shared::Shared;
-use crate::channels_last::tile::{self, by_size, multiply};
+use crate::channels_last::tile::{self, by_size, multiply, multiply_across};
 
 /// One point's product: tiles times kernels.
 pub(super) struct Product<'a> {
@@ -101,12 +101,12 @@ fn outer_tile<S: Simd, const M: usize, const V: usize>(
     let (input, output) = (job.input, job.output);
     let tiles = input.tiles;
     let left = &input.values[input.at(job.point, first / width, 0)..][..tiles * width];
-    let left = std::array::from_fn(|i| left[first % width + i..].as_ptr());
+    let left = left[first % width..].as_ptr();
     let right = &output.values[output.at(job.point, panel, 0)..][..tiles * width];
     let sums = tile::zeros::<S, M, V>(simd);
     // SAFETY: both have a row of `width` numbers for each tile, and `first % width + M` is at most
     // `width`.
-    let sums = unsafe { multiply(simd, tiles, left, width, right.as_ptr(), width, sums) };
+    let sums = unsafe { multiply_across(simd, tiles, (left, width), right.as_ptr(), width, sums) };
     let at = ((job.point * output.panels() + panel) * input.channels + first) * width;
     // SAFETY: no other job has this point of this piece.
     let out = unsafe { job.sums.part(at, M * width) };
