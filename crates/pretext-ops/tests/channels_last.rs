@@ -102,6 +102,48 @@ fn convolution() {
     }
 }
 
+/// How much more than a plain sum Winograd's algorithms round, forward and back: what the README says.
+/// `cargo test -p pretext-ops --test channels_last rounding -- --nocapture` prints it.
+#[test]
+fn rounding() {
+    // The side of the picture, and with it the tiles', and the largest errors allowed.
+    for (side, tiles, limit) in [(16, "4x4", 4e-6), (4, "2x2", 2e-6)] {
+        let of = |dtype| -> Vec<Tensor> {
+            let dims: [&[usize]; 2] = [&[4, side, side, 128], &[128, 128, 3, 3]];
+            let tensors = dims.iter().zip(1..).map(|(dims, seed)| tensor(dims, seed));
+            // Rounded first, so that both have the same numbers.
+            tensors.map(|t| t.to_dtype(DType::F32).unwrap().to_dtype(dtype).unwrap()).collect()
+        };
+        let plain = |t: &[Tensor]| {
+            fast::channels_last(&pretext_ops::conv2d(
+                &fast::channels_first(&t[0])?,
+                &t[1],
+                None,
+                1,
+                1,
+            )?)
+        };
+        let winograd = |t: &[Tensor]| fast::conv2d(&t[0], &t[1], None, 1, 1, Activation::Identity);
+        let all = |(y, slopes): (Tensor, Vec<Option<Tensor>>)| -> Vec<Tensor> {
+            std::iter::once(y).chain(slopes.into_iter().flatten()).collect()
+        };
+        let exact = all(gradients(&of(DType::F64), plain).unwrap());
+        let summed = all(gradients(&of(DType::F32), plain).unwrap());
+        let multiplied_less = all(gradients(&of(DType::F32), winograd).unwrap());
+        for (i, what) in ["result", "input's gradient", "weight's gradient"].iter().enumerate() {
+            let exact = flat(&exact[i]);
+            let scale = exact.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
+            let error = |got: &Tensor| {
+                let differences = flat(got).into_iter().zip(&exact).map(|(a, b)| (a - b).abs());
+                differences.fold(0.0_f64, f64::max) / scale
+            };
+            let (sum, less) = (error(&summed[i]), error(&multiplied_less[i]));
+            println!("tiles of {tiles}, {what}: {less:.1e} of the largest, plain sums {sum:.1e}");
+            assert!(less < limit, "tiles of {tiles}: the {what} is off by {less:e}");
+        }
+    }
+}
+
 #[test]
 fn normalisation() {
     for (case, dims) in
