@@ -113,8 +113,9 @@ pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
     Decoder::default().decode(bytes)
 }
 
-/// The library that decodes JPEGs in this build: `zune-jpeg` or `libjpeg-turbo`. They may differ by
-/// a few levels in rounding and in how colour is interpolated.
+/// The library that decodes JPEGs in this build, or whose pixels they have to the bit where code of
+/// our own is quicker: `zune-jpeg` or `libjpeg-turbo`. They may differ by a few levels in rounding and
+/// in how colour is interpolated.
 #[must_use]
 pub fn jpeg_decoder() -> &'static str {
     jpeg::NAME

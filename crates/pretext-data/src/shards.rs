@@ -21,7 +21,7 @@ use parquet::Kept;
 /// What files of a data set keep together.
 #[cfg(not(feature = "parquet"))]
 #[derive(Default)]
-struct Kept;
+struct Kept {}
 
 /// A picture of a shard, as the shard describes it.
 pub(crate) struct Sample {

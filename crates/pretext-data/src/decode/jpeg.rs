@@ -25,7 +25,7 @@ pub(super) use backend::REDUCES;
 /// What is kept from file to file.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// The file without what does not belong to its picture.
+    /// Of the file, what belongs to its picture.
     tidy: Vec<u8>,
     backend: backend::Decoder,
 }
@@ -40,11 +40,11 @@ pub(super) fn decode(
     let examined = segments::examine(bytes)?;
     let frame = &examined.frame;
     check_size(frame.width, frame.height)?;
-    examined.tidy(backend::PADDING, &mut memory.tidy);
     // A broken orientation tag is no reason to lose the picture.
     let orientation =
         examined.exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
-    let (width, height, pixels) = memory.backend.decode(&memory.tidy, frame, shortest_side)?;
+    let tidy = &mut memory.tidy;
+    let (width, height, pixels) = memory.backend.decode(&examined, tidy, shortest_side)?;
     let image = RgbImage::from_raw(width, height, pixels)
         .ok_or_else(|| DecodeError::Corrupt("too few pixels".into()))?;
     Ok((image.into(), orientation))

@@ -37,7 +37,7 @@ pub(super) struct Frame {
 /// A channel of the frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Channel {
-    name: u8,
+    pub(super) name: u8,
     /// Horizontal and vertical.
     pub(super) sampling: (u8, u8),
     /// One bit for each of a progressive frame's 64 coefficients that is not yet known to the last
@@ -107,6 +107,12 @@ pub(super) fn examine(bytes: &[u8]) -> Result<Examined<'_>, DecodeError> {
 }
 
 impl Examined<'_> {
+    /// The file up to the end of its last scan, if nothing in it belongs to no segment.
+    #[cfg(all(target_arch = "x86_64", not(feature = "turbojpeg")))]
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        self.strays.is_empty().then(|| &self.bytes[..self.end])
+    }
+
     /// Copies what belongs to the picture, then `padding`, then an end marker.
     pub(super) fn tidy(&self, padding: &[u8], copy: &mut Vec<u8>) {
         copy.clear();

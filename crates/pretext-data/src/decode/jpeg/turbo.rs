@@ -2,7 +2,7 @@
 
 use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
 
-use super::segments::Frame;
+use super::segments::Examined;
 use crate::{
     DecodeError,
     decode::{one_line, reduce::factor},
@@ -14,21 +14,21 @@ pub(crate) const NAME: &str = "libjpeg-turbo";
 /// Whether it reduces pictures on the way.
 pub(in crate::decode) const REDUCES: bool = true;
 
-/// Needs none: it warns of missing data itself, and a warning is an error here.
-pub(super) const PADDING: &[u8] = &[];
-
 /// Keeps libjpeg-turbo's memory from file to file.
 #[derive(Debug, Default)]
 pub(super) struct Decoder(Option<Decompressor>);
 
 impl Decoder {
-    /// Width, height and RGB of a tidied file, reduced as far as `shortest_side` lets it.
+    /// Width, height and RGB of a file, reduced as far as `shortest_side` lets it.
     pub(super) fn decode(
         &mut self,
-        bytes: &[u8],
-        frame: &Frame,
+        examined: &Examined<'_>,
+        tidy: &mut Vec<u8>,
         shortest_side: Option<u32>,
     ) -> Result<(u32, u32, Vec<u8>), DecodeError> {
+        let frame = &examined.frame;
+        // It warns of missing data itself, and a warning is an error here.
+        examined.tidy(&[], tidy);
         let factor = factor(frame.width, frame.height, shortest_side);
         let (width, height) = (frame.width.div_ceil(factor), frame.height.div_ceil(factor));
         let decompressor = match &mut self.0 {
@@ -47,7 +47,7 @@ impl Decoder {
             height: height as usize,
             format,
         };
-        decompressor.decompress(bytes, output)?;
+        decompressor.decompress(tidy, output)?;
         if inks {
             // As Adobe writes them: 255 is no ink at all.
             let shown = |ink: u8, black: u8| (u32::from(ink) * u32::from(black) + 127) / 255;
