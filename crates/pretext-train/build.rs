@@ -1,72 +1,54 @@
-//! Notes the commit this was built from, for the records; without a checkout there is none.
-//!
-//! A release build with changes that are not committed is `COMMIT+HASH`, with a hash of these: runs of
-//! other code must not count as the same.
-
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
-/// What decides what a run computes, as git names it.
-const SOURCES: [&str; 5] =
-    ["Cargo.toml", "Cargo.lock", "crates/*.toml", "crates/*.rs", "crates/*.cu*"];
+//! Compiles the kernels for the feature `cuda`; without it there is nothing to do.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    // A copy of this crate inside of somebody else's checkout is not of their commit.
-    let ours = Path::new("../..").canonicalize().ok();
-    let top = git(&["rev-parse", "--show-toplevel"]);
-    let top = top.and_then(|top| Path::new(top.trim()).canonicalize().ok());
-    if top.is_none() || top != ours {
-        return;
-    }
-    // The branch's own file changes with each commit; HEAD only with the branch.
-    let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
-    for name in ["HEAD"].into_iter().chain(branch.as_deref()) {
-        let path = git(&["rev-parse", "--git-path", name.trim()]).unwrap_or_default();
-        if Path::new(path.trim()).exists() {
-            println!("cargo::rerun-if-changed={}", path.trim());
-        }
-    }
-    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return };
-    // A debug build is somebody at work: it need not be built anew for each file saved.
-    let changes = if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
-        for path in ["Cargo.toml", "Cargo.lock", "crates"] {
-            println!("cargo::rerun-if-changed=../../{path}");
-        }
-        changes().map_or(String::new(), |hash| format!("+{hash}"))
-    } else {
-        String::new()
-    };
-    println!("cargo::rustc-env=PRETEXT_COMMIT={}{changes}", commit.trim());
+    #[cfg(feature = "cuda")]
+    cuda::compile();
 }
 
-/// A hash of what is not committed, if anything is not.
-fn changes() -> Option<String> {
-    let in_sources =
-        |arguments: &[&str]| git(&[&["-C", "../.."], arguments, &["--"], &SOURCES[..]].concat());
-    let mut text = in_sources(&["diff", "HEAD"])?;
-    let new = in_sources(&["ls-files", "--others", "--exclude-standard"])?;
-    for path in new.lines() {
-        let hash = git(&["-C", "../..", "hash-object", path]).unwrap_or_default();
-        text += &format!("{path} {hash}");
-    }
-    if text.is_empty() {
-        return None;
-    }
-    let mut git = Command::new("git")
-        .args(["hash-object", "--stdin"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .ok()?;
-    git.stdin.take()?.write_all(text.as_bytes()).ok()?;
-    let hash = String::from_utf8(git.wait_with_output().ok()?.stdout).ok()?;
-    Some(hash.get(..8)?.to_owned())
-}
+#[cfg(feature = "cuda")]
+mod cuda {
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, exit};
 
-/// What git prints, if it succeeds.
-fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).output().ok()?;
-    String::from_utf8(output.stdout).ok().filter(|_| output.status.success())
+    /// PTX of the oldest supported compute capability, 7.5, which the driver compiles for any newer
+    /// one. `--fmad=false`: the plain definitions have no fused multiply-adds, and the memory, not the
+    /// arithmetic, is what these kernels wait for.
+    const FLAGS: [&str; 6] =
+        ["--ptx", "-arch=compute_75", "-O3", "-std=c++17", "--fmad=false", "-Werror=all-warnings"];
+
+    pub(super) fn compile() {
+        println!("cargo::rerun-if-changed=kernels");
+        for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH"] {
+            println!("cargo::rerun-if-env-changed={name}");
+        }
+        let Some(out) = std::env::var_os("OUT_DIR") else { fail("cargo sets no OUT_DIR") };
+        let mut nvcc = Command::new(nvcc());
+        nvcc.args(FLAGS)
+            .arg("kernels/optimisers.cu")
+            .arg("-o")
+            .arg(Path::new(&out).join("optimisers.ptx"));
+        match nvcc.status() {
+            Ok(status) if status.success() => {}
+            Ok(status) => fail(&format!("nvcc failed on kernels/optimisers.cu: {status}")),
+            Err(error) => fail(&format!(
+                "the feature cuda needs nvcc of CUDA 13.0 ({error}); where none is installed: \
+                 eval \"$(cargo xtask cuda-toolkit)\""
+            )),
+        }
+    }
+
+    fn nvcc() -> PathBuf {
+        if let Some(nvcc) = std::env::var_os("NVCC") {
+            return nvcc.into();
+        }
+        let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os);
+        let mut found = homes.map(|home| PathBuf::from(home).join("bin/nvcc"));
+        found.find(|nvcc| nvcc.is_file()).unwrap_or_else(|| "nvcc".into())
+    }
+
+    fn fail(why: &str) -> ! {
+        println!("cargo::error={why}");
+        exit(1)
+    }
 }

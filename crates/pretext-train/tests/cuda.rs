@@ -6,9 +6,13 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use pretext_models::{Kind, Parameters};
 use pretext_train::control::{Control, Event, Outcome};
 use pretext_train::device::{Device, DeviceChoice};
 use pretext_train::finetune::{Init, finetune};
+use pretext_train::optimisers::{ALL, Optimiser};
 use pretext_train::precision::Precision;
 use pretext_train::pretrain::{ENCODER, pretrain};
 use pretext_train::recipe::{Common, FinetuneRecipe, PretrainRecipe};
@@ -127,4 +131,77 @@ fn fifty_steps_of_fine_tuning() {
         run(device, |control| finetune(&recipe, &Init::Random, &set, &out, control)).0
     };
     near(&go(&gpu, "gpu"), &go(&Device::cpu(), "cpu"), 2e-3);
+}
+
+/// Weights of several blocks, of zeros, and a bias, on a device.
+fn parameters(device: &candle_core::Device) -> Parameters {
+    let parameters = Parameters::new(device);
+    let insert = |name: &str, kind, count: usize, level: f32| {
+        let values = (0..count).map(|i| level * (i as f32 * 0.7).sin());
+        let values = Tensor::from_iter(values, device).unwrap();
+        parameters.insert(name, kind, &values).unwrap();
+    };
+    insert("long", Kind::Weight, 10_007, 1.0);
+    insert("zero", Kind::Weight, 33, 0.0);
+    insert("bias", Kind::Bias, 7, 2.0);
+    parameters
+}
+
+/// The same gradients wherever the parameters lie, of another size in each step.
+fn gradients(parameters: &Parameters, step: usize, scale: f32) -> GradStore {
+    let mut losses = vec![];
+    for parameter in parameters.iter() {
+        let var = parameter.var.as_tensor();
+        let shift = |i: usize| scale * ((i * 7919 + step * 31) % 1013) as f32 / 500.0 - scale;
+        let factors = (0..var.elem_count()).map(shift);
+        let factors = Tensor::from_iter(factors, var.device()).unwrap();
+        losses.push((var * factors).unwrap().sum_all().unwrap());
+    }
+    Tensor::stack(&losses, 0).unwrap().sum_all().unwrap().backward().unwrap()
+}
+
+#[test]
+fn optimisers_step_as_on_the_cpu() {
+    if gpu().is_none() {
+        return;
+    }
+    let gpu = pretext_ops::cuda::device(0).unwrap();
+    let group = |name: &str| Some(usize::from(name == "bias"));
+    // The second step's gradients overflow.
+    for (clip, scales) in [(None, [1.0; 3]), (Some(0.5), [1024.0, f32::MAX, 0.25])] {
+        for (name, rule) in ALL {
+            let cpu = candle_core::Device::Cpu;
+            let [(there, mut on_gpu), (here, mut on_cpu)] = [&gpu, &cpu].map(|device| {
+                let parameters = parameters(device);
+                let optimiser = Optimiser::new(*rule, 1e-2, &parameters, group);
+                (parameters, optimiser)
+            });
+            for step in 0..21 {
+                let scale = scales[step % 3];
+                let finite = [(&there, &mut on_gpu), (&here, &mut on_cpu)].map(|(p, optimiser)| {
+                    let gradients = gradients(p, step, 4.0 * scale);
+                    let scale = Tensor::new(scale, p.iter().next().unwrap().var.device()).unwrap();
+                    let rates = [3e-2, 1e-2];
+                    let taken = optimiser.step_scaled(&gradients, &rates, clip, &scale).unwrap();
+                    taken.to_scalar::<f32>().unwrap()
+                });
+                assert_eq!(finite[0], finite[1], "{name} {clip:?}, step {step}");
+                assert_eq!(finite[0] == 0.0, scale == f32::MAX, "{name} {clip:?}, step {step}");
+                for (p, q) in there.iter().zip(here.iter()) {
+                    let (got, want) =
+                        (p.var.to_vec1::<f32>().unwrap(), q.var.to_vec1::<f32>().unwrap());
+                    for (got, want) in got.iter().zip(&want) {
+                        let near = (got - want).abs() <= 1e-5 * want.abs().max(0.1);
+                        assert!(near, "{name} {clip:?}, step {step}: {got}, not {want}");
+                    }
+                }
+                if step == 10 {
+                    // Through a checkpoint.
+                    let state = on_gpu.state().unwrap();
+                    on_gpu = Optimiser::new(*rule, 1e-2, &there, group);
+                    on_gpu.restore(11, &state).unwrap();
+                }
+            }
+        }
+    }
 }

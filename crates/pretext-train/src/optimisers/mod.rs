@@ -1,25 +1,32 @@
 //! Optimisers: one pass over each parameter, in place, with the state beside it.
 //!
-//! The rules are pure functions on slices, in files of their own; this file walks the parameters,
-//! and threads share pieces of them; parameters on a GPU step by `tensors`, without waiting. Weight decay is decoupled (but for LARS, which decays by the
-//! gradient) and spares norms and biases, as fastai's does.
+//! The rules are pure functions on slices, in files of their own; this file walks the parameters, and
+//! threads share pieces of them. Parameters on a GPU step by the same rules in `kernels/`, all of them at
+//! once. Weight decay is decoupled (but for LARS, which decays by the gradient) and spares norms and
+//! biases, as fastai's does.
 
 mod adamw;
+mod arguments;
+mod fused;
+#[cfg(test)]
+mod fused_test;
 mod lamb;
 mod lars;
+mod launch;
 mod piece;
 mod ranger;
 mod sgd;
-mod tensors;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Storage, Tensor, bail};
 use pretext_models::{Kind, Parameters};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde::{Deserialize, Serialize};
+
+use self::fused::{Fused, Step, TAKEN};
 
 /// Which rule turns gradients into steps, with its constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,12 +91,23 @@ pub const ALL: &[(&str, Rule)] = &[
     ("lamb", Rule::Lamb { beta1: 0.9, beta2: 0.99, eps: 1e-5 }),
 ];
 
+impl Rule {
+    /// Whether it remembers an average of squared gradients.
+    fn squares(&self) -> bool {
+        !matches!(self, Self::Sgd { .. } | Self::Lars { .. })
+    }
+}
+
 /// An optimiser at work on the parameters of one network.
 pub struct Optimiser {
     rule: Rule,
     weight_decay: f64,
     step: u64,
+    /// Steps of those that were not taken, as a gradient was not finite; a GPU counts by itself.
+    skipped: u64,
     slots: Vec<Slot>,
+    /// What is remembered of parameters on a GPU, from their first step on.
+    fused: Option<Fused>,
 }
 
 /// One trained parameter and what the rule remembers of it.
@@ -99,8 +117,6 @@ struct Slot {
     group: usize,
     decays: bool,
     state: Mutex<State>,
-    /// The same for a parameter on a GPU.
-    remembered: Mutex<tensors::Remembered>,
 }
 
 impl Slot {
@@ -147,21 +163,21 @@ impl Optimiser {
                     group: group_of(&parameter.name)?,
                     decays: parameter.kind == Kind::Weight,
                     state: Mutex::default(),
-                    remembered: Mutex::default(),
                 })
             })
             .collect();
-        Self { rule, weight_decay, step: 0, slots }
+        Self { rule, weight_decay, step: 0, skipped: 0, slots, fused: None }
     }
 
-    /// The number of steps taken.
+    /// The number of steps, those included that were skipped as a gradient was not finite.
     pub fn steps(&self) -> u64 {
         self.step
     }
 
     /// Takes one step; `rates[g]` is the learning rate of layer group `g`.
     ///
-    /// With `clip`, gradients are first scaled down so that their common L2 norm is at most that.
+    /// With `clip`, gradients are first scaled down so that their common L2 norm is at most that. For
+    /// parameters on a GPU nothing waits for it.
     ///
     /// # Errors
     /// If a parameter is not contiguous `f32`, or has a group without a rate.
@@ -171,13 +187,61 @@ impl Optimiser {
         rates: &[f64],
         clip: Option<f64>,
     ) -> candle_core::Result<()> {
-        if self.slots.iter().any(|slot| !slot.var.device().is_cpu()) {
-            return self.step_by_tensors(gradients, rates, clip);
+        if self.on_gpu() {
+            return self.step_on_gpu(gradients, rates, clip, None).map(drop);
         }
-        let scale = match clip {
-            Some(limit) => (limit / self.gradient_norm(gradients)?.max(f64::MIN_POSITIVE)).min(1.0),
-            None => 1.0,
-        };
+        let norm = clip.map(|_| self.gradient_norm(gradients)).transpose()?;
+        self.step_by_slices(gradients, rates, scale(clip, norm, 1.0))
+    }
+
+    /// The same for gradients of a loss that was multiplied by `loss_scale`, an `f32` scalar where the
+    /// parameters lie: they are divided by it first, and clipped then.
+    ///
+    /// Returns an `f32` scalar there, 1 if all gradients are finite. If one is not it is 0, and neither
+    /// weights nor anything that is remembered have changed: it is as if there had been no such step,
+    /// but for [`steps`](Self::steps), by which schedules go. For parameters on a GPU nothing waits for
+    /// it: whoever sets the next scale computes it there, or reads the scalars some steps later.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), and if the scale is another kind of tensor or lies elsewhere.
+    pub fn step_scaled(
+        &mut self,
+        gradients: &GradStore,
+        rates: &[f64],
+        clip: Option<f64>,
+        loss_scale: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        let here = self.slots.iter().all(|slot| slot.var.device().same_device(loss_scale.device()));
+        if loss_scale.elem_count() != 1 || loss_scale.dtype() != DType::F32 || !here {
+            bail!("the scale of a loss must be one f32, where the parameters lie")
+        }
+        if self.on_gpu() {
+            return match self.step_on_gpu(gradients, rates, clip, Some(loss_scale))? {
+                Some(finite) => Ok(finite),
+                None => bail!("a scaled step says whether it was taken"),
+            };
+        }
+        let unscale = f64::from(loss_scale.reshape(())?.to_scalar::<f32>()?).recip();
+        let norm = self.gradient_norm(gradients)?;
+        if norm.is_finite() {
+            self.step_by_slices(gradients, rates, scale(clip, Some(norm), unscale))?;
+        } else {
+            self.step += 1;
+            self.skipped += 1;
+        }
+        Tensor::new(f32::from(u8::from(norm.is_finite())), loss_scale.device())
+    }
+
+    fn on_gpu(&self) -> bool {
+        self.slots.iter().any(|slot| !slot.var.device().is_cpu())
+    }
+
+    fn step_by_slices(
+        &mut self,
+        gradients: &GradStore,
+        rates: &[f64],
+        scale: f64,
+    ) -> candle_core::Result<()> {
         self.step += 1;
         self.slots.par_iter().try_for_each(|slot| {
             // A parameter outside the loss's graph has no gradient and stays as it is.
@@ -188,32 +252,26 @@ impl Optimiser {
         })
     }
 
-    /// The same where parameters lie on a GPU.
-    fn step_by_tensors(
+    fn step_on_gpu(
         &mut self,
         gradients: &GradStore,
         rates: &[f64],
         clip: Option<f64>,
-    ) -> candle_core::Result<()> {
-        let found = self.slots.iter().filter_map(|slot| gradients.get(slot.tensor()));
-        let scale = match clip {
-            None => None,
-            Some(limit) => {
-                let squares = found.map(tensors::squares);
-                let squares = squares.collect::<candle_core::Result<Vec<_>>>()?;
-                // Without any gradient there is nothing to scale.
-                let sum = || tensors::clipped(&Tensor::stack(&squares, 0)?.sum_all()?, limit);
-                (!squares.is_empty()).then(sum).transpose()?
+        loss_scale: Option<&Tensor>,
+    ) -> candle_core::Result<Option<Tensor>> {
+        let fused = match &mut self.fused {
+            Some(fused) => fused,
+            None => {
+                let fused = Fused::new(self.rule, &self.slots, self.step, &BTreeMap::new())?;
+                self.fused.insert(fused)
             }
         };
         self.step += 1;
-        for slot in &self.slots {
-            let Some(gradient) = gradients.get(slot.tensor()) else { continue };
-            let common = self.common(slot, rates)?;
-            let state = &mut *lock(&slot.remembered);
-            tensors::step(self.rule, &common, scale.as_ref(), &slot.var, gradient, state)?;
-        }
-        Ok(())
+        let step = Step { rates, weight_decay: self.weight_decay, clip, loss_scale };
+        let device = fused.device.clone();
+        fused.step(&self.slots, gradients, &step, &|kernel, blocks, arguments| {
+            launch::on_gpu(&device, kernel, blocks, arguments)
+        })
     }
 
     /// What a rule knows of a step of a parameter, whose gradient is not clipped.
@@ -223,7 +281,14 @@ impl Optimiser {
         };
         let decay = if slot.decays { self.weight_decay } else { 0.0 };
         let keep = (1.0 - rate * decay) as f32;
-        Ok(Common { rate, keep, decay, decays: slot.decays, scale: 1.0, step: self.step })
+        Ok(Common {
+            rate,
+            keep,
+            decay,
+            decays: slot.decays,
+            scale: 1.0,
+            step: self.step - self.skipped,
+        })
     }
 
     /// The L2 norm over all gradients, summed in the parameters' order.
@@ -250,18 +315,20 @@ impl Optimiser {
     /// # Errors
     /// If memory for the tensors cannot be had.
     pub fn state(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
+        if let Some(fused) = &self.fused {
+            return fused.state(&self.slots, self.step);
+        }
         let mut tensors = BTreeMap::new();
+        if self.skipped > 0 {
+            let taken = (self.step - self.skipped) as u32;
+            tensors.insert(TAKEN.into(), Tensor::new(&[taken], &Device::Cpu)?);
+        }
         for slot in &self.slots {
             let mut state = lock(&slot.state);
             for (part, values) in state.parts() {
                 if !values.is_empty() {
                     let tensor = Tensor::from_slice(values, slot.var.shape(), slot.var.device())?;
                     tensors.insert(format!("{}.{part}", slot.name), tensor);
-                }
-            }
-            for (part, tensor) in lock(&slot.remembered).parts() {
-                if let Some(tensor) = tensor {
-                    tensors.insert(format!("{}.{part}", slot.name), tensor.clone());
                 }
             }
         }
@@ -277,30 +344,39 @@ impl Optimiser {
         step: u64,
         tensors: &BTreeMap<String, Tensor>,
     ) -> candle_core::Result<()> {
+        let taken = match tensors.get(TAKEN) {
+            Some(taken) => taken.flatten_all()?.to_vec1::<u32>()?.first().map(|&n| u64::from(n)),
+            None => None,
+        };
         for slot in &self.slots {
             let mut state = lock(&slot.state);
-            let mut remembered = lock(&slot.remembered);
-            let parts = state.parts().into_iter().zip(remembered.parts());
-            for ((part, values), (_, there)) in parts {
-                if let Some(tensor) = tensors.get(&format!("{}.{part}", slot.name)) {
-                    if tensor.shape() != slot.var.shape() {
-                        bail!(
-                            "{}.{part} is {:?}, the parameter {:?}",
-                            slot.name,
-                            tensor.shape(),
-                            slot.var.shape()
-                        )
-                    }
-                    if slot.var.device().is_cpu() {
-                        *values = tensor.flatten_all()?.to_vec1()?;
-                    } else {
-                        *there = Some(tensor.to_device(slot.var.device())?);
-                    }
+            for (part, values) in state.parts() {
+                let Some(tensor) = tensors.get(&format!("{}.{part}", slot.name)) else { continue };
+                if tensor.shape() != slot.var.shape() {
+                    let (name, there) = (&slot.name, tensor.shape());
+                    bail!("{name}.{part} is {there:?}, the parameter {:?}", slot.var.shape())
+                }
+                if slot.var.device().is_cpu() {
+                    *values = tensor.flatten_all()?.to_vec1()?;
                 }
             }
         }
+        if self.on_gpu() {
+            self.fused = Some(Fused::new(self.rule, &self.slots, step, tensors)?);
+        }
+        self.skipped = step.saturating_sub(taken.unwrap_or(step));
         self.step = step;
         Ok(())
+    }
+}
+
+/// What gradients are multiplied by: `unscale`, and what clipping leaves of their `norm`.
+fn scale(clip: Option<f64>, norm: Option<f64>, unscale: f64) -> f64 {
+    match (clip, norm) {
+        (Some(limit), Some(norm)) => {
+            unscale * (limit / (norm * unscale).max(f64::MIN_POSITIVE)).min(1.0)
+        }
+        _ => unscale,
     }
 }
 
@@ -359,7 +435,7 @@ impl Update<'_> {
     fn apply(&self, weights: &mut [f32], gradient: &[f32]) {
         let (state, common) = (&mut *lock(self.state), &self.common);
         state.first.resize(weights.len(), 0.0);
-        if !matches!(self.rule, Rule::Sgd { .. } | Rule::Lars { .. }) {
+        if self.rule.squares() {
             state.second.resize(weights.len(), 0.0);
         }
         if matches!(self.rule, Rule::Ranger { .. }) && state.slow.is_empty() {
@@ -383,63 +459,6 @@ impl Update<'_> {
             Rule::Lars { momentum, trust } => lars::step(pieces, common, momentum, trust),
             Rule::Lamb { beta1, beta2, eps } => {
                 lamb::step(pieces, common, &adamw::Adam { beta1, beta2, eps });
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::{DType, Device};
-
-    use super::*;
-
-    fn parameters() -> Parameters {
-        let parameters = Parameters::new(&Device::Cpu);
-        let values: Vec<f32> = (0..12).map(|i| (i as f32 * 0.7).sin()).collect();
-        let weight = Tensor::from_vec(values, (3, 4), &Device::Cpu).unwrap();
-        parameters.insert("weight", Kind::Weight, &weight).unwrap();
-        let zero = Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap();
-        parameters.insert("zero", Kind::Weight, &zero).unwrap();
-        parameters.insert("bias", Kind::Bias, &weight.get(0).unwrap()).unwrap();
-        parameters
-    }
-
-    fn gradients(parameters: &Parameters, step: usize) -> GradStore {
-        let losses: Vec<Tensor> = parameters
-            .iter()
-            .map(|p| {
-                let bent = (p.var.as_tensor() * (1.0 + step as f64)).unwrap().cos().unwrap();
-                // Its gradient is 0 where the weight is, in the first steps.
-                let far = (p.var.as_tensor() - 0.1 * step.saturating_sub(3) as f64).unwrap();
-                (bent + far.sqr().unwrap()).unwrap().sum_all().unwrap()
-            })
-            .collect();
-        Tensor::stack(&losses, 0).unwrap().sum_all().unwrap().backward().unwrap()
-    }
-
-    #[test]
-    fn on_tensors_the_rules_are_the_same() {
-        for (name, rule) in ALL {
-            for clip in [None, Some(0.5), Some(1e6)] {
-                let (plain, other) = (parameters(), parameters());
-                let group = |_: &str| Some(0);
-                let mut by_slices = Optimiser::new(*rule, 1e-2, &plain, group);
-                let mut by_tensors = Optimiser::new(*rule, 1e-2, &other, group);
-                for step in 0..14 {
-                    by_slices.step(&gradients(&plain, step), &[3e-2], clip).unwrap();
-                    by_tensors.step_by_tensors(&gradients(&other, step), &[3e-2], clip).unwrap();
-                    for (p, q) in plain.iter().zip(other.iter()) {
-                        let flat = |p: &pretext_models::Parameter| {
-                            p.var.flatten_all().unwrap().to_vec1::<f32>().unwrap()
-                        };
-                        for (a, b) in flat(&p).iter().zip(flat(&q)) {
-                            assert!((a - b).abs() < 1e-5, "{name} {clip:?}, {step}: {b}, not {a}");
-                        }
-                    }
-                }
-                let (slices, tensors) = (by_slices.state().unwrap(), by_tensors.state().unwrap());
-                assert!(slices.keys().eq(tensors.keys()), "{name}: other names in a checkpoint");
             }
         }
     }
