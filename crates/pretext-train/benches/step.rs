@@ -1,9 +1,11 @@
 //! One training step as often as it is told to, so that another process can time it beside a peer's.
 //!
 //! Each line on stdin is a number of steps to take; each is answered by one line of their seconds:
-//! `printf "train\n5\npeak\n" | cargo bench -p pretext-train --bench step -- NETWORK [BATCH [SIZE [PRECISION]]]`.
+//! `printf "train\n5\npeak\n" | cargo bench -p pretext-train --bench step -- NETWORK [BATCH [SIZE [PRECISION [GROUP]]]]`.
 //! `train` and `evaluate` say what a step is, `peak` asks for the most memory held, in MiB. With
-//! `instructions` for the network it names the instruction set that it would take.
+//! `instructions` for the network it names the instruction set that it would take. With a GROUP, steps run
+//! on the first GPU, which takes so many for each step that is asked for, without waiting in between; the
+//! seconds are those of one of them.
 
 #![allow(clippy::print_stdout, reason = "its answers are its output")]
 
@@ -45,7 +47,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .find(|(name, _)| *name == precision)
         .ok_or_else(|| format!("{precision} is no precision; give f32 or bf16"))?;
 
-    let parameters = Parameters::new(&Device::Cpu);
+    let (device, group) = match arguments.get(4) {
+        None => (Device::Cpu, 1),
+        Some(group) => (gpu()?, group.parse::<usize>()?.max(1)),
+    };
+    let parameters = Parameters::new(&device);
     let mut rng = StdRng::seed_from_u64(0);
     let builder = Builder::new(&parameters, &mut rng);
     let options = EncoderOptions::default();
@@ -60,7 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut optimiser = Optimiser::new(*adamw, 1e-2, &parameters, |_| Some(0));
 
     let values = (0..batch * 3 * size * size).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0);
-    let x = Tensor::from_vec(values.collect(), (batch, 3, size, size), &Device::Cpu)?;
+    let x = Tensor::from_vec(values.collect(), (batch, 3, size, size), &device)?;
     let classes: Vec<u32> = (0..batch as u32).map(|i| i % CLASSES as u32).collect();
     let classes = Tensor::new(classes, &Device::Cpu)?.to_dtype(DType::U32)?;
     let mut mode = Mode::Train;
@@ -82,26 +88,42 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         let mut seconds = Vec::with_capacity(steps);
         for _ in 0..steps {
+            device.synchronize()?;
             let start = Instant::now();
-            let input = precision.cast(&x)?;
-            let loss = match &network {
-                Network::Classifier(classifier) if mode == Mode::Evaluate => {
-                    classifier.forward(&input, mode)?
+            for _ in 0..group {
+                let input = precision.cast(&x)?;
+                let loss = match &network {
+                    Network::Classifier(classifier) if mode == Mode::Evaluate => {
+                        classifier.forward(&input, mode)?
+                    }
+                    Network::UNet(unet) if mode == Mode::Evaluate => unet.forward(&input, mode)?,
+                    Network::Classifier(classifier) => pretext_ops::cross_entropy(
+                        &classifier.forward(&input, mode)?,
+                        &classes,
+                        0.1,
+                    )?,
+                    Network::UNet(unet) => pretext_ops::mse_loss(&unet.forward(&input, mode)?, &x)?,
+                };
+                if mode == Mode::Train {
+                    optimiser.step(&pretext_ops::backward(&loss)?, &[1e-3], None)?;
                 }
-                Network::UNet(unet) if mode == Mode::Evaluate => unet.forward(&input, mode)?,
-                Network::Classifier(classifier) => {
-                    pretext_ops::cross_entropy(&classifier.forward(&input, mode)?, &classes, 0.1)?
-                }
-                Network::UNet(unet) => pretext_ops::mse_loss(&unet.forward(&input, mode)?, &x)?,
-            };
-            if mode == Mode::Train {
-                optimiser.step(&pretext_ops::backward(&loss)?, &[1e-3], None)?;
             }
-            seconds.push(format!("{:.6}", start.elapsed().as_secs_f64()));
+            device.synchronize()?;
+            seconds.push(format!("{:.6}", start.elapsed().as_secs_f64() / group as f64));
         }
         println!("{}", seconds.join(" "));
     }
     Ok(())
+}
+
+#[cfg(feature = "cuda")]
+fn gpu() -> candle_core::Result<Device> {
+    pretext_ops::cuda::device(0)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu() -> Result<Device, &'static str> {
+    Err("this bench was built without the feature cuda")
 }
 
 /// The most memory that this process has held, in MiB.

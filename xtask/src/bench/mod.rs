@@ -2,6 +2,7 @@
 
 mod cores;
 mod data;
+mod gpu;
 mod ours;
 mod peer;
 mod report;
@@ -16,6 +17,8 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// Loading and augmentation, from files to normalised tensors
     Data(data::Args),
+    /// Kernels, training steps and whole runs on a GPU
+    Gpu(gpu::Args),
     /// Training and evaluation steps of whole networks
     Train(train::Args),
 }
@@ -23,6 +26,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Data(args) => data::run(args),
+        Bench::Gpu(args) => gpu::run(args),
         Bench::Train(args) => train::run(args),
     }
 }

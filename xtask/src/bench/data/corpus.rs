@@ -6,15 +6,15 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 /// JPEGs in one flat folder.
-pub(super) struct Corpus {
-    pub(super) folder: PathBuf,
-    pub(super) pictures: usize,
+pub(in super::super) struct Corpus {
+    pub(in super::super) folder: PathBuf,
+    pub(in super::super) pictures: usize,
     bytes: u64,
 }
 
 impl Corpus {
     /// A folder of the user's own.
-    pub(super) fn open(folder: &Path) -> Result<Self> {
+    pub(in super::super) fn open(folder: &Path) -> Result<Self> {
         let entries = std::fs::read_dir(folder)
             .with_context(|| format!("--corpus: cannot read {}", folder.display()))?;
         let (mut pictures, mut bytes) = (0, 0);
@@ -34,7 +34,7 @@ impl Corpus {
     }
 
     /// Made anew of the embedded sample, so that it is never one of another time.
-    pub(super) fn make(bench: &Path, pictures: usize) -> Result<Self> {
+    pub(in super::super) fn make(bench: &Path, pictures: usize) -> Result<Self> {
         let (sample, folder) =
             (crate::root().join("data/sample"), crate::root().join("target/bench-corpus"));
         if folder.exists() {
@@ -50,7 +50,7 @@ impl Corpus {
     }
 
     /// It in a few words.
-    pub(super) fn describe(&self) -> String {
+    pub(in super::super) fn describe(&self) -> String {
         let kilobytes = self.bytes as f64 / self.pictures as f64 / 1e3;
         format!("{} photographs of {kilobytes:.1} kB", self.pictures)
     }

@@ -1,6 +1,6 @@
 //! `cargo xtask bench data`: pictures from files to tensors, ours and the peers' in turn.
 
-mod corpus;
+pub(super) mod corpus;
 mod report;
 
 use std::path::{Path, PathBuf};

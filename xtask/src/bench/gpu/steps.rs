@@ -1,0 +1,145 @@
+//! Training steps of whole networks in `bf16`: ours and PyTorch's, in turn.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use super::super::peer::Peer;
+use super::super::report::{cell, median};
+use super::super::stepper::{Stepper, interleave};
+
+/// The networks, as both sides know them; their names in the report; pictures a step at 128, 192 and
+/// 256 px.
+pub(super) const NETWORKS: &[(&str, &str, [usize; 3])] = &[
+    ("xresnet34", "xresnet34", [256, 128, 64]),
+    ("xresnet50", "xresnet50", [256, 128, 64]),
+    ("resnet18", "ResNet-18", [256, 128, 64]),
+    ("unet-xresnet34", "U-Net on xresnet34", [64, 32, 16]),
+];
+
+/// Sides of the pictures, in pixels.
+pub(super) const SIDES: [usize; 3] = [128, 192, 256];
+
+/// Groups of steps before the measured ones.
+const WARM_UP: usize = 1;
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub(super) struct Effort {
+    /// Steps that are queued before anyone waits for the GPU.
+    pub(super) group: usize,
+    /// Turns of each process.
+    pub(super) rounds: usize,
+}
+
+/// Seconds of each measured step.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    pub(super) side: usize,
+    pub(super) batch: usize,
+    pub(super) ours: Vec<f64>,
+    pub(super) eager: Option<Vec<f64>>,
+    pub(super) compiled: Option<Vec<f64>>,
+}
+
+impl Row {
+    /// How many of our steps fit into one of PyTorch's, compiled where it can be.
+    pub(super) fn ratio(&self) -> Option<f64> {
+        let peer = self.compiled.as_ref().or(self.eager.as_ref())?;
+        Some(median(peer) / median(&self.ours))
+    }
+}
+
+/// Measures one network on pictures of one size.
+pub(super) fn measure(
+    ours: &Path,
+    peer: Option<&Peer>,
+    (name, title, batch): (&'static str, &'static str, usize),
+    side: usize,
+    effort: Effort,
+) -> Result<Row> {
+    let arguments = [batch, side].map(|number| number.to_string());
+    let group = effort.group.to_string();
+    let mut command = Command::new(ours);
+    command.arg(name).args(&arguments).args(["bf16", &group]);
+    let mut us = Stepper::start(&mut command)?;
+    us.tell("train")?;
+    let theirs = |how: &str| {
+        let Some(peer) = peer else { return Ok(None) };
+        let mut command = peer.command();
+        command.args(["step", name]).args(&arguments).args([&group, "cuda", how]);
+        if how == "compile" {
+            command.stderr(Stdio::null());
+        }
+        let mut stepper = Stepper::start(&mut command)?;
+        // Compiled by its first steps, where it can be.
+        stepper.steps(1)?;
+        Ok::<_, anyhow::Error>(Some(stepper))
+    };
+    let mut eager = theirs("eager").context("PyTorch")?;
+    let mut compiled = theirs("compile").unwrap_or_else(|_| {
+        crate::say("torch.compile fails here; eager alone is measured");
+        None
+    });
+    let there = [eager.is_some(), compiled.is_some()];
+    let mut all = vec![&mut us];
+    all.extend([&mut eager, &mut compiled].into_iter().flatten());
+    let mut seconds = interleave(&mut all, (WARM_UP, effort.rounds))?.into_iter();
+    let ours = seconds.next().context("nothing was measured")?;
+    let [eager, compiled] = there.map(|there| if there { seconds.next() } else { None });
+    Ok(Row { name, title, side, batch, ours, eager, compiled })
+}
+
+/// A table of them.
+pub(super) fn table(rows: &[Row], effort: Effort) -> String {
+    let mut text = format!(
+        "### Training steps\n\n\
+         Milliseconds a step, forward, backward and AdamW, in `bf16` on pictures that lie on the GPU: \
+         {} steps are queued before anyone waits, all processes take turns. PyTorch is channels-last, with \
+         autocast and its fused AdamW. The ratio is PyTorch's over ours, compiled where it can be: more \
+         than 1 is faster than PyTorch. In brackets: fastest and slowest group.\n\n\
+         | network | px | batch | ours | PyTorch | torch.compile | ratio | our pictures/s |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|\n",
+        effort.group
+    );
+    for row in rows {
+        let ms = |seconds: Option<&Vec<f64>>| seconds.map_or("–".into(), |s| cell(s, 1e-3, 2));
+        text += &format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {:.0} |\n",
+            row.title,
+            row.side,
+            row.batch,
+            ms(Some(&row.ours)),
+            ms(row.eager.as_ref()),
+            ms(row.compiled.as_ref()),
+            row.ratio().map_or("–".into(), |ratio| format!("{ratio:.2}")),
+            row.batch as f64 / median(&row.ours),
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn row(name: &'static str, ours: f64) -> Row {
+        let (eager, compiled) = (Some(vec![0.03]), Some(vec![0.02]));
+        Row { name, title: name, side: 128, batch: 256, ours: vec![ours], eager, compiled }
+    }
+
+    #[test]
+    fn the_ratio_is_that_to_the_compiled_one() {
+        let text = table(&[row("net", 0.01)], Effort { group: 20, rounds: 2 });
+        let line = "| net | 128 | 256 | 10.00 (10.00–10.00) | 30.00 (30.00–30.00) | 20.00 \
+                    (20.00–20.00) | 2.00 | 25600 |";
+        assert!(text.contains(line), "{text}");
+        let mut row = row("net", 0.01);
+        row.compiled = None;
+        assert_eq!(row.ratio().map(|ratio| ratio.round()), Some(3.0));
+        row.eager = None;
+        assert_eq!(row.ratio(), None);
+    }
+}
