@@ -2,7 +2,10 @@
 //!
 //! Pictures are `[N, H, W, C]` and kernels `[O, K, L, C]` in memory, which is what tensor cores take; for
 //! a product that cuDNN does not have in this order there is the other one.
-//! Sums are of `f32`; `f32` pictures are multiplied as they are, without TF32.
+//! Sums are of `f32`; `f32` pictures are multiplied as they are, without TF32. What comes out has the
+//! pictures' dtype, the gradient of `bf16` pictures' weights too, before the optimiser's `f32` takes it:
+//! cuDNN's convolutions of this interface have no mixed dtypes. So each number of it, summed in `f32`, is
+//! rounded once to 8 bits, as it is under PyTorch's autocast.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -19,9 +22,9 @@ use crate::conv2d::Geometry;
 use crate::gpu::Machine as _;
 use crate::gpu::product::{At, Form, Product};
 
-/// cuDNN's answers, in its version 9, to what it cannot compute: parameters that do not go together, and
-/// what is not supported.
-const NO_WAY: std::ops::Range<u32> = 2000..4000;
+/// cuDNN's answers, in its version 9, to what it does not support, on this GPU or at all. Those of 2000
+/// and more, to parameters that are wrong, are mistakes of ours and no reason to go another way.
+const UNSUPPORTED: std::ops::Range<u32> = 3000..4000;
 
 /// Those that no thread is using: cuDNN's handles are for one thread at a time. They stay until the
 /// process ends, for what a thread destroys as it ends may come after the driver has gone.
@@ -114,7 +117,7 @@ impl State {
         }
         let plan = match Plan::new(self.handle.0, g, form, product)? {
             Ok(plan) => plan.map(Rc::new),
-            Err(CudnnError(status)) if NO_WAY.contains(&(status as u32)) => None,
+            Err(CudnnError(status)) if UNSUPPORTED.contains(&(status as u32)) => None,
             Err(error) => return Err(explained(error, g, form, product)),
         };
         self.plans.insert(key, plan.clone());
@@ -129,5 +132,33 @@ impl State {
             self.workspace = Some(gpu.alloc(bytes)?);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_parameters_are_errors() {
+        use sys::cudnnStatus_t as Status;
+        let unsupported = |status: Status| UNSUPPORTED.contains(&(status as u32));
+        for status in [
+            Status::CUDNN_STATUS_NOT_SUPPORTED,
+            Status::CUDNN_STATUS_NOT_SUPPORTED_SHAPE,
+            Status::CUDNN_STATUS_NOT_SUPPORTED_ARCH_MISMATCH,
+        ] {
+            assert!(unsupported(status), "{status:?}");
+        }
+        for status in [
+            Status::CUDNN_STATUS_SUCCESS,
+            Status::CUDNN_STATUS_NOT_INITIALIZED,
+            Status::CUDNN_STATUS_BAD_PARAM,
+            Status::CUDNN_STATUS_BAD_PARAM_NULL_POINTER,
+            Status::CUDNN_STATUS_INTERNAL_ERROR,
+            Status::CUDNN_STATUS_EXECUTION_FAILED,
+        ] {
+            assert!(!unsupported(status), "{status:?}");
+        }
     }
 }

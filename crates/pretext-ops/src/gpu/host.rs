@@ -264,6 +264,9 @@ impl Place for Host {
 
     fn product(&self, g: &Geometry, form: Form, product: Product, at: At) -> Result<()> {
         assert!(!LACKS.get().contains(&form), "{form:?} is lacking");
+        for address in [at.x, at.w, at.y] {
+            assert!(address.is_multiple_of(super::ALIGNED), "cuDNN reads 16 bytes at a time");
+        }
         products(g, form, product, at);
         Ok(())
     }

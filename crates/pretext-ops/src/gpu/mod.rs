@@ -50,6 +50,9 @@ pub(crate) trait Machine {
     fn launch(&self, kernel: &str, count: u32, arguments: &[Arg]) -> Result<()>;
 }
 
+/// Bytes that the tensor cores' convolutions read at a time; our kernels read number by number.
+pub(crate) const ALIGNED: u64 = 16;
+
 /// A machine that tensors lie on.
 pub(crate) trait Place:
     Machine<Memory: Send + Sync> + Clone + Send + Sync + 'static
@@ -66,8 +69,19 @@ pub(crate) trait Place:
     /// Whether there are all three products of a convolution in this form.
     fn computes(&self, g: &Geometry, form: Form) -> Result<bool>;
 
-    /// Computes one of them.
+    /// Computes one of them. What it reads and writes begins at multiples of [`ALIGNED`] bytes.
     fn product(&self, g: &Geometry, form: Form, product: Product, at: At) -> Result<()>;
+
+    /// A tensor as [`Place::product`] takes it: in one piece that begins at a multiple of
+    /// [`ALIGNED`] bytes. A copy where it is part of another one and does not.
+    fn aligned(&self, tensor: &Tensor) -> Result<Tensor> {
+        let tensor = tensor.contiguous()?;
+        if self.at(&tensor)?.is_multiple_of(ALIGNED) {
+            Ok(tensor)
+        } else {
+            tensor.force_contiguous()
+        }
+    }
 
     /// Memory for so many numbers.
     fn numbers(&self, dtype: DType, count: usize) -> Result<Self::Memory> {

@@ -31,7 +31,8 @@ fn sums<M: Place>(g: Geometry, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 
 /// The same, of pictures whose numbers lie in some order, and come out in it.
 fn sums_in<M: Place>(order: Order, g: Geometry, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let (x, gpu) = (x.contiguous()?, M::of(x)?);
+    let gpu = M::of(x)?;
+    let x = gpu.aligned(x)?;
     let dtype = x.dtype();
     let form = (dtype, order);
     let numbers = g.n * g.pixels() * g.o;
@@ -49,7 +50,8 @@ fn sums_in<M: Place>(order: Order, g: Geometry, x: &Tensor, weight: &Tensor) -> 
     // The pictures themselves need no gradient, which saves a third of the first layer's work.
     let wanted = (x.track_op(), weight.track_op());
     node("conv2d", &[&x, weight], (&gpu, y, dtype), shape, move |dy| {
-        let sums = machine.at(dy)?;
+        let dy = machine.aligned(dy)?;
+        let sums = machine.at(&dy)?;
         let dx = wanted.0.then(|| {
             let dx = machine.numbers(dtype, values.elem_count())?;
             let at = At { x: machine.address(&dx), w: machine.at(&kernels)?, y: sums };
