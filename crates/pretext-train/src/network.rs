@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::precision::Precision;
 use crate::recipe::PretrainRecipe;
 use crate::streams::{Purpose, stream};
+use crate::tally;
 use crate::tasks::{self, Goal, Puzzle};
 
 /// Crops a picture, makes a puzzle of what is left, and writes both as the network sees them,
@@ -140,7 +141,7 @@ impl PretextNetwork {
             Kind::Restore { .. } => Ok(None),
             Kind::Classify(classifier) => {
                 let logits = classifier.forward(input, Mode::Evaluate)?;
-                Ok(Some(logits.argmax(1)?.to_vec1()?))
+                Ok(Some(tally::answers(&logits)?))
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::batch;
 use crate::embed::Features;
 use crate::error::{Error, Result};
 use crate::record::Score;
-use crate::tally::Tally;
+use crate::tally::{self, Tally};
 
 /// Neighbours that vote, as the usual protocol has it (Wu et al., "Unsupervised Feature Learning
 /// via Non-Parametric Instance Discrimination", 2018; 20 for small data sets).
@@ -78,7 +78,7 @@ impl Task {
             }
         }
         let logits = pretext_ops::linear(&val, &weight, Some(bias.as_tensor()))?;
-        Ok(self.score(&logits.argmax(D::Minus1)?.to_vec1()?))
+        Ok(self.score(&tally::answers(&logits)?))
     }
 
     fn score(&self, answers: &[u32]) -> Score {

@@ -62,7 +62,8 @@ impl<'a> Tally<'a> {
         ids: &[usize],
         name: impl Fn(usize) -> Option<String>,
     ) -> Result<()> {
-        let answers = logits.argmax(1)?.to_vec1::<u32>()?;
+        let rows = logits.to_vec2::<f32>()?;
+        let answers: Vec<u32> = rows.iter().map(|row| first_largest(row)).collect();
         self.answers(labels, places, &answers);
         // A class that the classifier does not know has no loss.
         if let Some(places) = places.iter().copied().collect::<Option<Vec<u32>>>() {
@@ -71,7 +72,6 @@ impl<'a> Tally<'a> {
             self.loss += f64::from(loss.to_scalar::<f32>()?) * count as f64;
             self.losses += count;
         }
-        let rows = logits.to_vec2::<f32>()?;
         for (i, (row, &answer)) in rows.iter().zip(&answers).enumerate() {
             if places[i] == Some(answer) {
                 continue;
@@ -125,6 +125,18 @@ impl<'a> Tally<'a> {
             mistakes: self.mistakes.clone(),
         })
     }
+}
+
+/// The classes that logits `[N, K]` answer. Of equal ones the first, on whichever device: GPUs, which
+/// compare in another order, have no rule for them.
+pub(crate) fn answers(logits: &Tensor) -> Result<Vec<u32>> {
+    Ok(logits.to_vec2::<f32>()?.iter().map(|row| first_largest(row)).collect())
+}
+
+/// The place of the first of the largest numbers.
+fn first_largest(logits: &[f32]) -> u32 {
+    let larger = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
+    (0..logits.len()).fold(0, larger) as u32
 }
 
 /// The softmax's share of one logit, `0..=1`.
@@ -181,6 +193,17 @@ mod tests {
         assert_eq!((surest.class.as_str(), surest.answer.as_str()), ("cat", "dog"));
         assert!(score.mistakes.is_sorted_by(|a, b| a.probability >= b.probability));
         assert!(score.mistakes.iter().all(|mistake| mistake.index % 3 != 0));
+    }
+
+    #[test]
+    fn of_equal_logits_the_first_answers() {
+        let logits = [[1.0_f32, 3.0, 3.0, 3.0], [2.0, 2.0, 2.0, 2.0], [0.0, -1.0, 5.0, 5.0]];
+        let logits = Tensor::new(&logits, &Device::Cpu).unwrap();
+        assert_eq!(answers(&logits).unwrap(), [1, 0, 2]);
+        let without_ties =
+            Tensor::new(&[[0.5_f32, 1.5, -1.0], [3.0, 1.0, 2.0]], &Device::Cpu).unwrap();
+        let plain = without_ties.argmax(1).unwrap().to_vec1::<u32>().unwrap();
+        assert_eq!(answers(&without_ties).unwrap(), plain);
     }
 
     #[test]
