@@ -1,5 +1,8 @@
 //! Pretraining: the loop, on one page.
 
+#[cfg(test)]
+mod views_test;
+
 use std::path::Path;
 use std::time::Instant;
 

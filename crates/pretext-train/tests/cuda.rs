@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use pretext_models::{Kind, Parameters};
+use pretext_models::{Builder, Classifier, EncoderOptions, Kind, Mode, Parameters};
 use pretext_train::control::{Control, Event, Outcome};
 use pretext_train::device::{Device, DeviceChoice};
 use pretext_train::finetune::{Init, finetune};
@@ -17,6 +17,7 @@ use pretext_train::precision::Precision;
 use pretext_train::pretrain::{ENCODER, pretrain};
 use pretext_train::recipe::{Common, FinetuneRecipe, PretrainRecipe};
 use pretext_train::record::Record;
+use rand::{SeedableRng as _, rngs::StdRng};
 
 fn gpu() -> Option<Device> {
     match Device::open(DeviceChoice::Gpu(0)) {
@@ -83,17 +84,20 @@ fn run(
     (record, resident)
 }
 
-/// The losses of both must be near in the first epoch, before differences of rounding grow, and not
-/// far in the last.
+/// The losses of both must be near in the first epoch, before differences of rounding grow, and over all
+/// epochs on average. One epoch late in a run says little: between two instruction sets of a processor,
+/// which round differently too, single epochs were up to 5% apart, and all of them 1% on average.
 #[track_caller]
-fn near(gpu: &Record, cpu: &Record, first: f64) {
-    let losses = |record: &Record| {
-        let epochs = &record.epochs;
-        [epochs[0].train_loss, epochs[epochs.len() - 1].train_loss]
+fn near(gpu: &Record, cpu: &Record, first: f64, all: f64) {
+    let losses = |record: &Record| -> Vec<f64> {
+        record.epochs.iter().map(|epoch| epoch.train_loss).collect()
     };
-    let ([a, b], [c, d]) = (losses(gpu), losses(cpu));
-    assert!((a - c).abs() < first * c, "first epoch: {a} on the GPU, {c} on the CPU");
-    assert!((b - d).abs() < 0.2 * d, "last epoch: {b} on the GPU, {d} on the CPU");
+    let (got, want) = (losses(gpu), losses(cpu));
+    let (a, b) = (got[0], want[0]);
+    assert!((a - b).abs() < first * b, "first epoch: {a} on the GPU, {b} on the CPU");
+    let apart: f64 = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).sum();
+    let whole: f64 = want.iter().sum();
+    assert!(apart < all * whole, "losses {got:?} on the GPU, {want:?} on the CPU");
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn fifty_steps_of_pretraining() {
     let folder = tempfile::tempdir().unwrap();
     let set = folder.path().join("data");
     data(&set);
-    for (precision, first) in [(Precision::F32, 2e-3), (Precision::Bf16, 5e-2)] {
+    for (precision, first, all) in [(Precision::F32, 2e-3, 0.05), (Precision::Bf16, 1e-2, 0.05)] {
         let recipe = PretrainRecipe { common: common(precision), ..PretrainRecipe::default() };
         let out = |name: &str| folder.path().join(format!("{name}-{precision:?}"));
         let go = |device: &Device, out: &Path| {
@@ -111,7 +115,7 @@ fn fifty_steps_of_pretraining() {
         let (on_cpu, _) = go(&Device::cpu(), &out("cpu"));
         let (on_gpu, resident) = go(&gpu, &out("gpu"));
         assert!(resident && on_gpu.machine.device.starts_with("cuda:0"));
-        near(&on_gpu, &on_cpu, first);
+        near(&on_gpu, &on_cpu, first, all);
         go(&gpu, &out("again"));
         let encoder = |name: &str| fs::read(out(name).join(ENCODER)).unwrap();
         assert!(encoder("gpu") == encoder("again"), "another run gives other weights");
@@ -130,7 +134,7 @@ fn fifty_steps_of_fine_tuning() {
         let out = folder.path().join(name);
         run(device, |control| finetune(&recipe, &Init::Random, &set, &out, control)).0
     };
-    near(&go(&gpu, "gpu"), &go(&Device::cpu(), "cpu"), 2e-3);
+    near(&go(&gpu, "gpu"), &go(&Device::cpu(), "cpu"), 2e-3, 0.05);
 }
 
 /// Weights of several blocks, of zeros, and a bias, on a device.
@@ -203,5 +207,53 @@ fn optimisers_step_as_on_the_cpu() {
                 }
             }
         }
+    }
+}
+
+/// A network with both kinds of attention, which are candle's products and softmax beside our operators.
+#[test]
+fn attention_learns_as_on_the_cpu() {
+    if gpu().is_none() {
+        return;
+    }
+    let run = |device: &candle_core::Device| {
+        let parameters = Parameters::new(device);
+        let mut rng = StdRng::seed_from_u64(0);
+        let options = EncoderOptions {
+            self_attention: true,
+            squeeze_excite: true,
+            ..EncoderOptions::default()
+        };
+        let builder = Builder::new(&parameters, &mut rng);
+        let classifier = Classifier::new("xresnet18", &options, 3, builder).unwrap();
+        // Blocks begin as their shortcuts and attention at 0: nothing would reach what it is made of.
+        for var in parameters.iter().map(|parameter| parameter.var) {
+            if var.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() == 0.0 {
+                var.set(&(var.ones_like().unwrap() * 0.1).unwrap()).unwrap();
+            }
+        }
+        let values = (0..4 * 3 * 32 * 32).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0);
+        let x = Tensor::from_iter(values, device).unwrap().reshape((4, 3, 32, 32)).unwrap();
+        let classes = Tensor::new(&[0_u32, 1, 2, 1], &candle_core::Device::Cpu).unwrap();
+        let logits = classifier.forward(&x, Mode::Train).unwrap();
+        let loss = pretext_ops::cross_entropy(&logits, &classes, 0.1).unwrap();
+        let gradients = pretext_ops::backward(&loss).unwrap();
+        let gradients: Vec<(String, Vec<f32>)> = parameters
+            .iter()
+            .filter_map(|p| Some((p.name.clone(), gradients.get(p.var.as_tensor())?.clone())))
+            .map(|(name, g)| (name, g.flatten_all().unwrap().to_vec1().unwrap()))
+            .collect();
+        (loss.to_scalar::<f32>().unwrap(), gradients)
+    };
+    let (got, want) = (run(&pretext_ops::cuda::device(0).unwrap()), run(&candle_core::Device::Cpu));
+    assert!((got.0 - want.0).abs() < 1e-3 * want.0, "a loss of {}, not {}", got.0, want.0);
+    assert_eq!(got.1.len(), want.1.len());
+    assert!(want.1.iter().any(|(name, g)| name.ends_with("gamma") && g[0] != 0.0));
+    for ((name, got), (_, want)) in got.1.iter().zip(&want.1) {
+        let norm =
+            |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+        let apart = norm(&mut got.iter().zip(want).map(|(a, b)| a - b));
+        let whole = norm(&mut want.iter().copied()).max(1e-3);
+        assert!(apart < 1e-2 * whole, "{name}: {apart} apart, of {whole}");
     }
 }
