@@ -207,6 +207,7 @@ pub(super) mod tests {
     #[test]
     fn the_first_epoch_does_not_count() {
         assert_eq!(cell().ratio(), Some(6.0));
+        assert_eq!(Times { whole: 9.0, epochs: vec![4.0, 1.0, 2.0] }.epoch(), 1.5);
         assert_eq!(Times { whole: 1.0, epochs: vec![0.5] }.epoch(), 0.5);
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.jpg"), [0; 3000]).unwrap();
