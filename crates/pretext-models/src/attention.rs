@@ -64,7 +64,9 @@ impl SimpleSelfAttention {
         let flat = x.flatten_from(2)?;
         let likeness = flat.matmul(&flat.t()?.contiguous()?)?;
         let attended = likeness.matmul(&convolved)?.reshape(x.shape())?;
-        channels_last::channels_last(&(attended.broadcast_mul(&self.gamma)? + x)?.to_dtype(dtype)?)
+        channels_last::channels_last(
+            &(attended.broadcast_mul(&mode.parameter(&self.gamma))? + x)?.to_dtype(dtype)?,
+        )
     }
 }
 
@@ -96,7 +98,9 @@ impl SelfAttention {
         let likeness = query.t()?.contiguous()?.matmul(&key)?;
         let attention = candle_nn::ops::softmax(&likeness, 1)?;
         let attended = value.matmul(&attention)?.reshape(x.shape())?;
-        channels_last::channels_last(&(attended.broadcast_mul(&self.gamma)? + x)?.to_dtype(dtype)?)
+        channels_last::channels_last(
+            &(attended.broadcast_mul(&mode.parameter(&self.gamma))? + x)?.to_dtype(dtype)?,
+        )
     }
 }
 
@@ -130,7 +134,7 @@ impl SpectralConv {
     /// The weight over its largest singular value, which one power iteration a training step keeps
     /// track of.
     fn normalised_weight(&self, mode: Mode) -> TensorResult<Tensor> {
-        let weight = self.weight.squeeze(2)?;
+        let weight = mode.parameter(&self.weight).squeeze(2)?;
         if mode == Mode::Train {
             let fixed = weight.detach();
             let column = |var: &Var| var.as_detached_tensor().unsqueeze(1);

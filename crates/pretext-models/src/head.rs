@@ -34,8 +34,9 @@ impl Linear {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> TensorResult<Tensor> {
-        pretext_ops::linear(x, &self.weight, Some(&self.bias))
+    fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+        let (weight, bias) = (mode.parameter(&self.weight), mode.parameter(&self.bias));
+        pretext_ops::linear(x, &weight, Some(&bias))
     }
 }
 
@@ -83,7 +84,7 @@ impl Classifier {
     /// [`crate::Error::Tensor`] if `x` is not `[N, 3, H, W]` of the parameters' type, or is so small in
     /// training that a batch norm has a single value a channel.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.head(&self.embed(x, mode)?)
+        self.head(&self.embed(x, mode)?, mode)
     }
 
     /// The features that the head sees: `[N, 3, H, W]` to `[N, C]`, `f32`.
@@ -100,8 +101,8 @@ impl Classifier {
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] if the features are of another encoder.
-    pub fn head(&self, features: &Tensor) -> Result<Tensor> {
-        Ok(self.head.forward(features)?)
+    pub fn head(&self, features: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(self.head.forward(features, mode)?)
     }
 
     /// The number of layer groups: early layers, late layers, head.
@@ -177,10 +178,10 @@ impl ProjectionHead {
     /// # Errors
     /// [`crate::Error::Tensor`] if shapes do not fit, or a training batch has a single sample.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let hidden = self.first.forward(x)?;
+        let hidden = self.first.forward(x, mode)?;
         let (n, c) = hidden.dims2()?;
         let relu = Then { activation: Activation::Relu, ..Then::default() };
         let normed = self.norm.forward(&hidden.reshape((n, 1, 1, c))?, mode, relu)?;
-        Ok(self.second.forward(&normed.reshape((n, c))?)?)
+        Ok(self.second.forward(&normed.reshape((n, c))?, mode)?)
     }
 }

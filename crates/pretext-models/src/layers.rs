@@ -16,8 +16,19 @@ use crate::parameters::Kind;
 pub enum Mode {
     /// Batch norm uses the batch's statistics and moves the running ones.
     Train,
-    /// Batch norm uses the running statistics; nothing changes.
+    /// Batch norm uses the running statistics; nothing changes, and no gradient flows into any
+    /// parameter: the result has no graph, and each feature map is freed once it is used.
     Evaluate,
+}
+
+impl Mode {
+    /// A parameter as this mode uses it.
+    pub(crate) fn parameter(self, value: &Tensor) -> Tensor {
+        match self {
+            Self::Train => value.clone(),
+            Self::Evaluate => value.detach(),
+        }
+    }
 }
 
 /// A convolution with the same stride and padding in both directions.
@@ -54,15 +65,17 @@ impl Conv {
     pub(crate) fn forward(
         &self,
         x: &FeatureMap,
+        mode: Mode,
         then: Then<'_, FeatureMap>,
     ) -> TensorResult<FeatureMap> {
         let window = (self.stride, self.padding);
+        let weight = &mode.parameter(&self.weight);
         if let Some(bias) = &self.bias {
-            return channels_last::conv_bias(x, &self.weight, bias, window, then);
+            return channels_last::conv_bias(x, weight, &mode.parameter(bias), window, then);
         }
         let y = channels_last::conv2d(
             &x.tensor()?,
-            &self.weight,
+            weight,
             None,
             self.stride,
             self.padding,
@@ -107,16 +120,17 @@ impl BatchNorm {
     /// `[N, H, W, C]`, normalised and then added to a residual and activated.
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode, then: Then<'_>) -> TensorResult<Tensor> {
         let (mean, var) = (&self.running_mean, &self.running_var);
+        let (weight, bias) = (mode.parameter(&self.weight), mode.parameter(&self.bias));
         match mode {
             Mode::Evaluate => channels_last::batch_norm_eval(
                 x,
-                (&self.weight, &self.bias),
+                (&weight, &bias),
                 (&mean.as_detached_tensor(), &var.as_detached_tensor()),
                 then,
                 EPS,
             ),
             Mode::Train => {
-                let out = channels_last::batch_norm(x, &self.weight, &self.bias, then, EPS)?;
+                let out = channels_last::batch_norm(x, &weight, &bias, then, EPS)?;
                 follow(mean, &out.mean)?;
                 follow(var, &out.variance)?;
                 Ok(out.y)
@@ -136,11 +150,13 @@ impl BatchNorm {
         then: Then<'_, FeatureMap>,
     ) -> TensorResult<FeatureMap> {
         let (mean, var) = (&self.running_mean, &self.running_var);
-        let (norm, window) = ((&self.weight, &self.bias), (conv.stride, conv.padding));
+        let [weight, scale, shift] =
+            [&conv.weight, &self.weight, &self.bias].map(|value| mode.parameter(value));
+        let (norm, window) = ((&scale, &shift), (conv.stride, conv.padding));
         match mode {
             Mode::Evaluate => channels_last::conv_norm_eval(
                 x,
-                &conv.weight,
+                &weight,
                 norm,
                 (&mean.as_detached_tensor(), &var.as_detached_tensor()),
                 window,
@@ -148,8 +164,7 @@ impl BatchNorm {
                 EPS,
             ),
             Mode::Train => {
-                let weight = &conv.weight;
-                let out = channels_last::conv_norm(x, weight, norm, window, then, EPS)?;
+                let out = channels_last::conv_norm(x, &weight, norm, window, then, EPS)?;
                 follow(mean, &out.mean)?;
                 follow(var, &out.variance)?;
                 Ok(out.y)
@@ -237,7 +252,7 @@ impl ConvLayer {
         let then = Then { residual, activation };
         match &self.norm {
             Some(norm) => norm.behind(&self.conv, x, mode, then),
-            None => self.conv.forward(x, then),
+            None => self.conv.forward(x, mode, then),
         }
     }
 }

@@ -132,7 +132,7 @@ impl UNet {
         y = self.last_block[0].forward(&merged, mode)?;
         let relu = Some(Activation::Relu);
         y = self.last_block[1].forward_onto(&y, Some(&merged), relu, mode)?;
-        let y = self.last_conv.forward(&y, Then::default())?.tensor()?;
+        let y = self.last_conv.forward(&y, mode, Then::default())?.tensor()?;
         let y = in_f32(&channels_last::channels_first(&y)?)?;
         Ok(if self.sigmoid { candle_nn::ops::sigmoid(&y)? } else { y })
     }

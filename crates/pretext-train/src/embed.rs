@@ -69,11 +69,11 @@ impl FeatureEncoder {
         }
     }
 
-    /// `[N, 3, size, size]` to `[N, D]` on the processor, which no graph hangs on.
+    /// `[N, 3, size, size]` to `[N, D]` on the processor, which has no graph.
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         match &self.kind {
             Kind::Ours(classifier) => {
-                let features = classifier.embed(input, Mode::Evaluate)?.detach();
+                let features = classifier.embed(input, Mode::Evaluate)?;
                 Ok(features.to_device(&Device::Cpu)?)
             }
             Kind::Frozen(encoder) => Ok(encoder.embed(input)?.detach()),

@@ -322,7 +322,8 @@ fn loss(
 ) -> Result<Tensor> {
     let input = recipe.common.precision.cast(input)?;
     let logits = match recipe.train {
-        Layers::Head => classifier.head(&classifier.embed(&input, Mode::Evaluate)?.detach())?,
+        // Without a graph below the head: its features stay as they are.
+        Layers::Head => classifier.head(&classifier.embed(&input, Mode::Evaluate)?, Mode::Train)?,
         Layers::All | Layers::Discriminative => classifier.forward(&input, Mode::Train)?,
     };
     let cross_entropy = |labels: Vec<u32>| {

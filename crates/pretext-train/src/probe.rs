@@ -77,7 +77,8 @@ impl Task {
                 }
             }
         }
-        let logits = pretext_ops::linear(&val, &weight, Some(bias.as_tensor()))?;
+        let (weight, bias) = (weight.as_detached_tensor(), bias.as_detached_tensor());
+        let logits = pretext_ops::linear(&val, &weight, Some(&bias))?;
         Ok(self.score(&tally::answers(&logits)?))
     }
 
