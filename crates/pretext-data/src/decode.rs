@@ -15,7 +15,7 @@ use image::{
 
 use crate::Pixels;
 
-pub(crate) use reduce::reduce;
+pub(crate) use reduce::{bytes, reduce};
 
 /// The most pixels a picture may have: 100 million, about 300 MB decoded.
 ///
@@ -170,6 +170,24 @@ impl Decoder {
             self.jpeg = jpeg::Memory::default();
             Err(DecodeError::Corrupt("the decoder failed on it".into()))
         })
+    }
+
+    /// The bytes that [`Decoder::decode`] gives, by what the file says of itself: nothing is decoded.
+    pub(crate) fn announced(&self, bytes: &[u8]) -> Result<u64, DecodeError> {
+        let sides = panic::catch_unwind(AssertUnwindSafe(|| announced_sides(bytes)));
+        let failed = |_| Err(DecodeError::Corrupt("the decoder failed on it".into()));
+        let (width, height) = sides.unwrap_or_else(failed)?;
+        check_size(width, height)?;
+        Ok(reduce::bytes(width, height, self.shortest_side))
+    }
+}
+
+/// Width and height as they are stored: upright they may be the other way round.
+fn announced_sides(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => jpeg::sides(bytes),
+        Ok(format) => Ok(ImageReader::with_format(Cursor::new(bytes), format).into_dimensions()?),
+        Err(_) => Err(DecodeError::UnknownFormat),
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Decoder, Error, Picture, cache::Reader, decode::reduce, place::Place};
+use crate::{
+    Decoder, Error, Picture,
+    cache::Reader,
+    decode::{bytes, reduce},
+    place::Place,
+};
 
 /// Pictures without labels, in a fixed order; a copy is cheap.
 ///
@@ -62,6 +67,21 @@ impl Pictures {
             Entry::Encoded { place, .. } => place.decode(decoder),
             Entry::Cached { cache, row } => {
                 Ok(reduce(cache.picture(*row), decoder.shortest_side()))
+            }
+        }
+    }
+
+    /// How many bytes picture `index` has when [`Pictures::read_with`] gives it, without decoding it: by
+    /// the cache's list of sizes, or by what the file says of itself.
+    ///
+    /// # Errors
+    /// Those of [`Pictures::read`]; a file that is damaged further behind is not found out.
+    pub fn decoded_bytes(&self, index: usize, decoder: &mut Decoder) -> Result<u64, Error> {
+        match self.entry(index)? {
+            Entry::Encoded { place, .. } => place.announced(decoder),
+            Entry::Cached { cache, row } => {
+                let Picture { width, height, .. } = cache.picture(*row);
+                Ok(bytes(width, height, decoder.shortest_side()))
             }
         }
     }

@@ -34,22 +34,45 @@ impl Place {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Read`] and [`Error::Missing`] name the file.
     pub(crate) fn decode(&self, decoder: &mut Decoder) -> Result<Picture, Error> {
-        let picture = match self {
+        self.with_bytes(decoder, |bytes, decoder| decoder.decode(bytes))
+    }
+
+    /// The bytes of the picture once it is decoded, without decoding it.
+    ///
+    /// # Errors
+    /// As [`Place::decode`], but for damage behind what the file says of its size.
+    pub(crate) fn announced(&self, decoder: &mut Decoder) -> Result<u64, Error> {
+        self.with_bytes(decoder, |bytes, decoder| decoder.announced(bytes))
+    }
+
+    /// Reads the file for `f`.
+    fn with_bytes<R>(
+        &self,
+        decoder: &mut Decoder,
+        f: impl FnOnce(&[u8], &mut Decoder) -> Result<R, DecodeError>,
+    ) -> Result<R, Error> {
+        let f = |bytes: &[u8], decoder: &mut Decoder| {
+            if bytes.len() as u64 > MAX_BYTES {
+                return Err(DecodeError::TooManyBytes);
+            }
+            f(bytes, decoder)
+        };
+        let result = match self {
             Self::File(path) => {
                 // Lent, so that the decoder can be used while its buffer is.
                 let mut bytes = std::mem::take(&mut decoder.file);
                 let read = read(path, &mut bytes).map_err(|error| Error::from_io(path, error));
-                let picture = read.map(|()| decode(&bytes, decoder));
+                let result = read.map(|()| f(&bytes, decoder));
                 decoder.file = bytes;
-                picture?
+                result?
             }
-            Self::Member { archive, member } => decode(archive.bytes(*member), decoder),
+            Self::Member { archive, member } => f(archive.bytes(*member), decoder),
             #[cfg(feature = "parquet")]
             Self::Row { table, row } => table
-                .with_bytes(*row, |bytes| decode(bytes, decoder))
+                .with_bytes(*row, |bytes| f(bytes, decoder))
                 .unwrap_or_else(|problem| Err(DecodeError::Corrupt(problem))),
         };
-        picture.map_err(|reason| Error::Damaged { path: self.path(), reason })
+        result.map_err(|reason| Error::Damaged { path: self.path(), reason })
     }
 
     /// The file, and inside of an archive or table the member or row.
@@ -60,14 +83,6 @@ impl Place {
             #[cfg(feature = "parquet")]
             Self::Row { table, row } => table.path().join(format!("row {row}")),
         }
-    }
-}
-
-fn decode(bytes: &[u8], decoder: &mut Decoder) -> Result<Picture, DecodeError> {
-    if bytes.len() as u64 > MAX_BYTES {
-        Err(DecodeError::TooManyBytes)
-    } else {
-        decoder.decode(bytes)
     }
 }
 

@@ -62,6 +62,28 @@ fn odd_pictures() -> (tempfile::TempDir, Pictures, Pictures, Vec<usize>) {
 }
 
 #[test]
+fn sizes_are_known_before_anything_is_decoded() {
+    let (_out, files, cached, _) = odd_pictures();
+    let mut known = 0;
+    for (pictures, shortest_side) in
+        [&files, &cached].into_iter().flat_map(|list| [None, Some(1), Some(12)].map(|s| (list, s)))
+    {
+        let mut decoder = pretext_data::Decoder::reducing_to(shortest_side);
+        for i in 0..pictures.len() {
+            // The default decoder refuses some behind their header.
+            let Ok(picture) = pictures.read_with(i, &mut decoder) else { continue };
+            let bytes = pictures.decoded_bytes(i, &mut decoder).unwrap();
+            let name = pictures.name(i).unwrap();
+            assert_eq!(bytes, picture.pixels.len() as u64, "{name}, {shortest_side:?}");
+            known += 1;
+        }
+    }
+    assert!(known > 250, "{known}");
+    let no_picture = pretext_data::Decoder::default();
+    assert!(files.decoded_bytes(files.len(), &mut { no_picture }).is_err());
+}
+
+#[test]
 fn real_pictures_survive_in_a_cache() {
     let (_out, files, cached, places) = odd_pictures();
     assert!(places.len() >= files.len() - 4 && places.is_sorted());

@@ -30,6 +30,12 @@ pub(super) struct Memory {
     backend: backend::Decoder,
 }
 
+/// Width and height as they are stored.
+pub(super) fn sides(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
+    let frame = segments::examine(bytes)?.frame;
+    Ok((frame.width, frame.height))
+}
+
 /// The picture as it is stored, and how to turn it upright. A decoder that can reduce it on the way
 /// does so, and the sides tell.
 pub(super) fn decode(

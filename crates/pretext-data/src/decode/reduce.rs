@@ -12,6 +12,12 @@ pub(super) fn factor(width: u32, height: u32, shortest_side: Option<u32>) -> u32
     FACTORS.into_iter().find(|factor| shorter / factor >= least.max(1)).unwrap_or(1)
 }
 
+/// The bytes of a picture of these sides when it is reduced, whichever way round it stands.
+pub(crate) fn bytes(width: u32, height: u32, shortest_side: Option<u32>) -> u64 {
+    let factor = factor(width, height, shortest_side);
+    3 * u64::from(width.div_ceil(factor)) * u64::from(height.div_ceil(factor))
+}
+
 /// The mean of each square of `factor` pixels, rounded; at the right and lower edge, of what is
 /// there. A side of `n` pixels becomes `n / factor`, rounded up.
 pub(crate) fn reduce(picture: Picture, shortest_side: Option<u32>) -> Picture {
