@@ -80,6 +80,19 @@ impl<'a> ImageRef<'a> {
         &self.pixels[y as usize * self.stride..][..3 * self.size.width as usize]
     }
 
+    /// Its bytes in pieces that follow one another: all of them, or row by row if something lies between
+    /// the rows.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let row = 3 * self.size.width as usize;
+        let (count, length) = match self.stride == row {
+            true => (1, row * self.size.height as usize),
+            false => (self.size.height as usize, row),
+        };
+        let (pixels, stride) = (self.pixels, self.stride);
+        (0..count).map(move |i| &pixels[i * stride..][..length])
+    }
+
     /// What lies inside of a rectangle, clipped to the picture; `None` if nothing does. Copies
     /// nothing.
     pub fn crop(&self, rect: Rect) -> Option<Self> {
@@ -125,6 +138,9 @@ mod tests {
         let size = Size { width: 2, height: 2 };
         let picture = ImageRef::with_stride(size, 10, &bytes).unwrap();
         assert_eq!(picture.to_image().pixels(), [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(picture.pieces().collect::<Vec<_>>().concat(), picture.to_image().pixels());
+        let whole = ImageRef::new(size, &bytes[..12]).unwrap();
+        assert_eq!(whole.pieces().collect::<Vec<_>>(), [&bytes[..12]]);
         assert!(ImageRef::with_stride(size, 13, &bytes).is_err());
         let message = ImageRef::with_stride(size, 5, &bytes).unwrap_err().to_string();
         assert_eq!(message, "18 bytes in rows of 5 are too few for an RGB picture of 2 x 2");

@@ -50,6 +50,8 @@ pub mod transforms;
 mod fused;
 #[cfg(any(test, feature = "cuda"))]
 mod program;
+#[cfg(any(test, feature = "cuda"))]
+mod upload;
 
 #[cfg(feature = "cuda")]
 pub mod cuda;

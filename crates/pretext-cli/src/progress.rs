@@ -47,12 +47,12 @@ impl Progress {
                 self.bar.reset_eta();
             }
             Event::Resident { pictures, bytes } => self.line(&format!(
-                "{pictures} decoded pictures, {:.2} GB, lie in the GPU's memory and are augmented there",
+                "{pictures} decoded pictures, {:.2} GB, stay in the GPU's memory and are augmented there",
                 *bytes as f64 / 1e9
             )),
             Event::Streamed { bytes, room } => self.line(&format!(
-                "the decoded pictures take about {:.1} GB and may have {:.1} GB of the GPU's memory: they are \
-                 augmented on the processor, batch by batch",
+                "the decoded pictures take about {:.1} GB and may have {:.1} GB of the GPU's memory, half of what \
+                 is free: they go there batch by batch and are augmented there",
                 *bytes as f64 / 1e9,
                 *room as f64 / 1e9
             )),

@@ -82,11 +82,12 @@ pub enum Event<'a> {
         /// What they take.
         bytes: usize,
     },
-    /// They do not fit there: they are decoded and augmented on the processor, batch by batch.
+    /// They do not fit there: batch by batch they are decoded on the processor, go to the GPU while it
+    /// computes, and are augmented there.
     Streamed {
         /// What they would take, about.
         bytes: usize,
-        /// What they might have.
+        /// What they might have: half of the memory that is free.
         room: usize,
     },
     /// A step was taken.

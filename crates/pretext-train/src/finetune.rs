@@ -23,10 +23,10 @@ use crate::progress::Progress;
 use crate::ranks::{Steps, Word};
 use crate::recipe::{FinetuneRecipe, Layers};
 use crate::record::{self, InitialWeights, Pretrained, Record};
-use crate::resident::{Batches, Resident, lent};
 use crate::run::{self, Timer};
 use crate::saved::{self, FileKind, WeightFile};
 use crate::sitting;
+use crate::source::{Batches, Source, lent};
 use crate::streams::{self, Purpose, stream};
 
 /// The trained classifier, in a run's out folder.
@@ -126,17 +126,17 @@ fn train(
     let device = control.device.clone();
     device.check(common.precision)?;
     let mut losses = Losses::new(&device);
-    let resident = Resident::load(pictures, &loader, control)?;
+    let source = Source::open(pictures, &loader, control)?;
 
     for epoch in progress.epoch()..common.epochs {
         let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
         let rest = run::rest(order, progress.step, common.batch_size);
         let rest = ranks.parts(rest, common.batch_size.min(pictures.len()));
         let plan = plans(recipe, u64::from(epoch));
-        let mut batches: Batches<'_, (), 1> = match &resident {
+        let mut batches: Batches<'_, (), 1> = match &source {
             Some(there) => {
                 let view = move |id, size| ([Some(plan(id, size))], ());
-                there.batches(&rest, common.batch_size, view)
+                there.batches((pictures, &loader), &rest, view)
             }
             None => lent(loader.rows(&buffers, pictures, rest, viewer(plan))),
         };

@@ -49,12 +49,14 @@ mod lease;
 mod losses;
 mod mixing;
 mod network;
+mod passing;
 mod probe;
 mod progress;
 mod resident;
 mod run;
 mod sheet;
 mod sitting;
+mod source;
 mod status;
 mod tally;
 

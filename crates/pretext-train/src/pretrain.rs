@@ -23,8 +23,8 @@ use crate::progress::Progress;
 use crate::ranks::{Steps, Word};
 use crate::recipe::PretrainRecipe;
 use crate::record::{self, Pretrained, Record, Score};
-use crate::resident::{Batches, Resident, lent};
 use crate::run::{self, Timer};
+use crate::source::{Batches, Source, lent};
 use crate::streams::{self, Purpose, stream};
 use crate::tasks::Puzzle;
 use crate::{batch, saved, sitting, tasks};
@@ -93,15 +93,15 @@ fn train(
     let device = control.device.clone();
     device.check(common.precision)?;
     let mut losses = Losses::new(&device);
-    let resident = Resident::load(&pictures, &loader, control)?;
+    let source = Source::open(&pictures, &loader, control)?;
 
     for epoch in progress.epoch()..common.epochs {
         let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
         let rest = run::rest(order, progress.step, common.batch_size);
         let rest = ranks.parts(rest, common.batch_size.min(pictures.len()));
         let plans = plans(recipe, u64::from(epoch))?;
-        let mut batches: Batches<'_, u32, 2> = match &resident {
-            Some(there) => there.batches(&rest, common.batch_size, views(plans, &network)),
+        let mut batches: Batches<'_, u32, 2> = match &source {
+            Some(there) => there.batches((&pictures, &loader), &rest, views(plans, &network)),
             None => lent(loader.rows(&buffers, &pictures, rest, poser(plans))),
         };
         while progress.step + losses.len() < steps {

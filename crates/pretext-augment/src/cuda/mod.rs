@@ -1,10 +1,14 @@
-//! Batches of views made on a GPU, from pictures that stay in its memory.
+//! Batches of views made on a GPU, from pictures that stay in its memory or pass through it.
 //!
 //! The kernels in `kernels/` do what [`Plan::apply`](crate::Plan::apply) and
 //! [`Normalise`](crate::Normalise) do, to the last bit; compiled for the processor, they are held
 //! against them in this crate's tests.
 
 #![allow(unsafe_code)]
+
+mod link;
+
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute as Attribute;
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as Limit;
@@ -15,7 +19,9 @@ use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage, WrapErr as _
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Result, Storage, Tensor, bail};
 
+use self::link::Gpu;
 use crate::program::{Batch, Memory, Number};
+use crate::upload::{Bulk, Parcels};
 use crate::{Error, ImageRef, Layout, Normalise, Plan, Size};
 
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/augment.ptx"));
@@ -32,37 +38,33 @@ const KEPT: u64 = 2048;
 const ROOM: u64 = 1 << 20;
 /// Parts of a block's memory begin at multiples of this.
 const PART: u64 = 16;
+/// The kernels read four bytes at a time, the last ones beyond the end of the pictures.
+const BEYOND: usize = 8;
+/// Bytes of pinned memory that pictures pass through on their way to stay, twice.
+const CHUNK: usize = 32 << 20;
+/// Batches whose parameters may be under way: two views of a step, and of the next one.
+const PARAMS: usize = 4;
+/// Words that are turned into bytes at a time.
+const WORDS: usize = 1 << 12;
 
-/// Pictures of any size in a GPU's memory, one behind the other.
+/// Pictures of any size that stay in a GPU's memory, one behind the other.
 #[derive(Debug)]
 pub struct Pictures {
-    device: CudaDevice,
+    maker: Maker,
     bytes: CudaSlice<u8>,
     places: Vec<(u64, Size)>,
 }
 
 impl Pictures {
-    /// Copies pictures to a GPU.
+    /// Memory for pictures of so many bytes in all, to be [added](Loading::push) one by one.
     ///
     /// # Errors
     /// If the device is no GPU, or its memory does not hold them.
-    pub fn new<'a>(
-        device: &Device,
-        pictures: impl IntoIterator<Item = ImageRef<'a>, IntoIter: Clone>,
-    ) -> Result<Self> {
-        let device = device.as_cuda_device()?.clone();
-        let pictures = pictures.into_iter();
-        // Known before, so that no half of it is copied as it grows.
-        let size: u64 = pictures.clone().map(|picture| 3 * picture.size().area()).sum();
-        let (mut bytes, mut places) = (Vec::with_capacity(size as usize + 8), vec![]);
-        for picture in pictures {
-            places.push((bytes.len() as u64, picture.size()));
-            bytes.extend_from_slice(picture.to_image().pixels());
-        }
-        // The kernels read four bytes at a time, the last ones beyond the end.
-        bytes.resize(bytes.len() + 8, 0);
-        let bytes = device.clone_htod(&bytes)?;
-        Ok(Self { device, bytes, places })
+    pub fn load(device: &Device, bytes: u64) -> Result<Loading> {
+        let link = Gpu::new(device)?;
+        let maker = Maker::new(&link);
+        let bulk = Bulk::new(link, bytes as usize + BEYOND, CHUNK)?;
+        Ok(Loading { maker, bulk, room: bytes, places: Vec::new() })
     }
 
     /// The size of each picture.
@@ -85,12 +87,140 @@ impl Pictures {
         layout: Layout,
         dtype: DType,
     ) -> Result<Tensor> {
+        self.maker.views(&self.bytes, &self.places, views, (normalise, layout, dtype))
+    }
+}
+
+/// [`Pictures`] on their way to a GPU, through 64 MiB of pinned memory on the host: they are never all
+/// there.
+pub struct Loading {
+    maker: Maker,
+    bulk: Bulk<Gpu>,
+    room: u64,
+    places: Vec<(u64, Size)>,
+}
+
+impl Loading {
+    /// Adds a picture.
+    ///
+    /// # Errors
+    /// If there is no room for it, or the GPU fails.
+    pub fn push(&mut self, picture: ImageRef<'_>) -> Result<()> {
+        let at = self.bulk.len() as u64;
+        if at + 3 * picture.size().area() > self.room {
+            bail!("pictures of {} bytes were announced, and there are more", self.room)
+        }
+        self.places.push((at, picture.size()));
+        for piece in picture.pieces() {
+            self.bulk.put(piece)?;
+        }
+        Ok(())
+    }
+
+    /// All of them, once they are there.
+    ///
+    /// # Errors
+    /// If the GPU fails.
+    pub fn finish(self) -> Result<Pictures> {
+        Ok(Pictures { maker: self.maker, bytes: self.bulk.finish()?, places: self.places })
+    }
+}
+
+/// Batches of pictures that pass through a GPU's memory: the next one is copied there, from pinned
+/// memory, while the GPU computes with this one.
+pub struct Passing {
+    maker: Maker,
+    parcels: Parcels<Gpu>,
+}
+
+/// A batch of pictures on a GPU, until the next but one is [sent](Passing::send).
+#[derive(Debug)]
+pub struct Sent {
+    parcel: usize,
+    places: Vec<(u64, Size)>,
+}
+
+impl Passing {
+    /// No pictures yet.
+    ///
+    /// # Errors
+    /// If the device is no GPU.
+    pub fn new(device: &Device) -> Result<Self> {
+        let link = Gpu::new(device)?;
+        Ok(Self { maker: Maker::new(&link), parcels: Parcels::new(link, 2) })
+    }
+
+    /// Copies pictures into pinned memory, and lets the GPU fetch them: nothing waits for that.
+    ///
+    /// # Errors
+    /// If memory cannot be had on either side, or the GPU fails.
+    pub fn send<'a>(
+        &mut self,
+        pictures: impl IntoIterator<Item = ImageRef<'a>, IntoIter: Clone>,
+    ) -> Result<Sent> {
+        let pictures = pictures.into_iter();
+        let bytes: u64 = pictures.clone().map(|picture| 3 * picture.size().area()).sum();
+        self.parcels.begin(bytes as usize + BEYOND)?;
+        let mut places = Vec::new();
+        for picture in pictures {
+            places.push((self.parcels.len() as u64, picture.size()));
+            for piece in picture.pieces() {
+                self.parcels.put(piece)?;
+            }
+        }
+        Ok(Sent { parcel: self.parcels.send()?, places })
+    }
+
+    /// As [`Pictures::views`], of one of the last two batches that were sent.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn views<'a>(
+        &mut self,
+        sent: &Sent,
+        views: impl IntoIterator<Item = (usize, &'a Plan)>,
+        normalise: &Normalise,
+        layout: Layout,
+        dtype: DType,
+    ) -> Result<Tensor> {
+        let Some(bytes) = self.parcels.there(sent.parcel) else { bail!("no pictures were sent") };
+        let how = (normalise, layout, dtype);
+        let made = self.maker.views(bytes, &sent.places, views, how)?;
+        self.parcels.is_read(sent.parcel)?;
+        Ok(made)
+    }
+}
+
+/// What makes views, wherever the pictures lie.
+struct Maker {
+    device: CudaDevice,
+    params: Mutex<Parcels<Gpu>>,
+}
+
+impl std::fmt::Debug for Maker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Maker({:?})", self.device)
+    }
+}
+
+impl Maker {
+    fn new(link: &Gpu) -> Self {
+        Self { device: link.device(), params: Mutex::new(Parcels::new(link.clone(), PARAMS)) }
+    }
+
+    fn views<'a>(
+        &self,
+        bytes: &CudaSlice<u8>,
+        places: &[(u64, Size)],
+        views: impl IntoIterator<Item = (usize, &'a Plan)>,
+        (normalise, layout, dtype): (&Normalise, Layout, DType),
+    ) -> Result<Tensor> {
         let mut batch = Batch::default();
         for (picture, plan) in views {
-            let Some((place, size)) = self.places.get(picture) else {
+            let Some((place, size)) = places.get(picture) else {
                 bail!(
                     "there are {} pictures on the GPU, and none is number {picture}",
-                    self.places.len()
+                    places.len()
                 )
             };
             batch.push(*place, *size, plan).map_err(|size| {
@@ -109,10 +239,11 @@ impl Pictures {
             Layout::Chw => (batch.len(), 3, height, width),
             Layout::Hwc => (batch.len(), height, width, 3),
         };
+        let way = (normalise, layout);
         let storage = match dtype {
-            DType::F32 => self.launch::<f32>(&batch, size, normalise, layout, Number::F32),
-            DType::BF16 => self.launch::<half::bf16>(&batch, size, normalise, layout, Number::Bf16),
-            DType::F16 => self.launch::<half::f16>(&batch, size, normalise, layout, Number::F16),
+            DType::F32 => self.launch::<f32>(bytes, &batch, size, way, Number::F32),
+            DType::BF16 => self.launch::<half::bf16>(bytes, &batch, size, way, Number::Bf16),
+            DType::F16 => self.launch::<half::f16>(bytes, &batch, size, way, Number::F16),
             other => bail!("views are f32, bf16 or f16, not {other:?}"),
         }?;
         Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
@@ -120,10 +251,10 @@ impl Pictures {
 
     fn launch<T: CudaDType + DeviceRepr>(
         &self,
+        pictures: &CudaSlice<u8>,
         batch: &Batch,
         size: Size,
-        normalise: &Normalise,
-        layout: Layout,
+        (normalise, layout): (&Normalise, Layout),
         number: Number,
     ) -> Result<CudaStorage> {
         let device = &self.device;
@@ -136,7 +267,14 @@ impl Pictures {
         let blocks = views.min(BLOCKS * processors) as u32;
 
         let words = batch.words(normalise, layout, number, place.scratch as u32);
-        let params = device.clone_htod(&words)?;
+        let mut sent = self.params.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.begin(size_of_val(&words[..]))?;
+        for part in words.chunks(WORDS) {
+            let bytes: Vec<u8> = part.iter().flat_map(|word| word.to_le_bytes()).collect();
+            sent.put(&bytes)?;
+        }
+        let parcel = sent.send()?;
+        let Some(params) = sent.there(parcel) else { bail!("a batch of no words") };
         let bytes = (u64::from(blocks) * place.global).max(1);
         // SAFETY: the kernels write to this memory before they read from it.
         let mut memory = unsafe { device.alloc::<u8>(bytes as usize) }?;
@@ -152,12 +290,13 @@ impl Pictures {
             shared_mem_bytes: place.shared as u32,
         };
         let mut builder = kernel.builder();
-        builder.arg(&self.bytes).arg(&params).arg(&mut memory).arg(&mut out);
+        builder.arg(pictures).arg(params).arg(&mut memory).arg(&mut out);
         // SAFETY: the arguments are those of `KERNEL` in kernels/augment.cu, in its order. Programs
         // are made by `compile`, which clips what they touch to their pictures and views; the blocks'
         // memory and the output are as large as `Place` and the batch say.
         unsafe { builder.launch(config) }.w()?;
         drop(builder);
+        sent.is_read(parcel)?;
         Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
     }
 }
@@ -236,6 +375,7 @@ mod tests {
 
     #[test]
     fn a_processor_is_no_gpu() {
-        assert!(Pictures::new(&Device::Cpu, []).is_err());
+        assert!(Pictures::load(&Device::Cpu, 3).is_err());
+        assert!(Passing::new(&Device::Cpu).is_err());
     }
 }
