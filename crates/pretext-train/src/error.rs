@@ -82,6 +82,14 @@ pub enum Error {
         /// What is wrong with it, and what would do.
         problem: String,
     },
+    /// The GPU's memory does not hold a training step.
+    #[error("the GPU's memory does not hold a step of {tried} pictures: {}", remedy(*fits))]
+    FullMemory {
+        /// Pictures in the batch that did not fit.
+        tried: usize,
+        /// About how many would; `None` if that is not known, or too few to train with.
+        fits: Option<usize>,
+    },
     /// The loss is no longer a number.
     #[error(
         "the loss became {loss} in epoch {epoch}, step {step}: lower --lr or set --clip 1, and start again"
@@ -99,7 +107,7 @@ pub enum Error {
     Data(#[from] pretext_data::Error),
     /// A network cannot be built, or weights do not fit it.
     #[error(transparent)]
-    Model(#[from] pretext_models::Error),
+    Model(pretext_models::Error),
     /// A pretrained encoder from elsewhere cannot be opened or used.
     #[error(transparent)]
     Frozen(Box<pretext_models::frozen::Error>),
@@ -117,6 +125,16 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl From<pretext_models::Error> for Error {
+    /// A tensor operation that failed in a network is one that failed.
+    fn from(error: pretext_models::Error) -> Self {
+        match error {
+            pretext_models::Error::Tensor(error) => Self::Tensor(error),
+            other => Self::Model(other),
+        }
+    }
 }
 
 impl From<pretext_models::frozen::Error> for Error {
@@ -137,10 +155,9 @@ impl Error {
             | Self::Out { .. }
             | Self::File { .. }
             | Self::Data(_)
+            | Self::Model(_)
             | Self::Frozen(_)
             | Self::Augment(_) => true,
-            // A tensor operation that failed in a network, for one because another process is gone.
-            Self::Model(error) => !matches!(error, pretext_models::Error::Tensor(_)),
             Self::Io { source, .. } => matches!(
                 source.kind(),
                 std::io::ErrorKind::NotFound
@@ -150,9 +167,20 @@ impl Error {
                     | std::io::ErrorKind::PermissionDenied
                     | std::io::ErrorKind::ReadOnlyFilesystem
             ),
-            Self::Busy { .. } | Self::Peer { .. } | Self::Diverged { .. } | Self::Tensor(_) => {
-                false
-            }
+            Self::Busy { .. }
+            | Self::Peer { .. }
+            | Self::FullMemory { .. }
+            | Self::Diverged { .. }
+            | Self::Tensor(_) => false,
+        }
+    }
+
+    /// Whether a GPU has no memory left for what was to be done.
+    pub(crate) fn is_full_memory(&self) -> bool {
+        match self {
+            Self::Tensor(error) => says_full(&error.to_string()),
+            Self::FullMemory { .. } => true,
+            _ => false,
         }
     }
 }
@@ -171,13 +199,28 @@ impl<T> AtPath<T> for std::io::Result<T> {
 /// candle appends a stack trace where `RUST_BACKTRACE` is set; a message is its first line.
 pub(crate) fn one_line(error: &candle_core::Error) -> String {
     let text = error.to_string();
-    // The driver's word for it, and cuDNN's.
-    if ["ERROR_OUT_OF_MEMORY", "ALLOCATION_FAILED"].iter().any(|word| text.contains(word)) {
-        return "the GPU's memory does not hold a step: lower --batch-size or --size, or give \
-                --precision bf16"
-            .into();
+    if says_full(&text) {
+        return format!("the GPU's memory is full: {}", remedy(None));
     }
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Whether an error, whatever it is wrapped in, is one of full memory: the words of the driver, of
+/// cuDNN and of cuBLAS.
+fn says_full(text: &str) -> bool {
+    ["ERROR_OUT_OF_MEMORY", "ALLOCATION_FAILED", "ALLOC_FAILED"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
+/// What to do about a GPU whose memory is full.
+fn remedy(fits: Option<usize>) -> String {
+    match fits {
+        Some(fits) => format!(
+            "about {fits} would fit; give --batch-size {fits}, or a smaller --size, or --precision bf16"
+        ),
+        None => "give a smaller --batch-size or --size, or --precision bf16".into(),
+    }
 }
 
 #[cfg(test)]
@@ -186,12 +229,48 @@ mod tests {
 
     #[test]
     fn a_full_gpu_is_told_by_the_remedy() {
-        // As the driver and cuDNN 9 spell it.
-        for says in ["CUDA_ERROR_OUT_OF_MEMORY", "INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"] {
-            let full = candle_core::Error::Msg(format!("DriverError({says}, \"..\")"));
-            assert!(Error::from(full).to_string().contains("--batch-size"));
+        use candle_core::Error as Tensors;
+        // As the driver, cuDNN 9 and cuBLAS spell it.
+        for says in [
+            "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")",
+            "cuDNN answers CudnnError(CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED)",
+            "CublasError(CUBLAS_STATUS_ALLOC_FAILED)",
+        ] {
+            let plain = || Tensors::Msg(says.into());
+            for full in [
+                plain(),
+                Tensors::Cuda(Box::new(std::io::Error::other(says))),
+                Tensors::wrap(says),
+                plain().context("in a layer"),
+                plain().with_path("a file"),
+                plain().bt().context("in a layer").context("in a network"),
+            ] {
+                let error = Error::from(full);
+                assert!(error.is_full_memory() && !error.is_users_mistake(), "{error}");
+                assert_eq!(error.to_string().lines().count(), 1);
+                assert!(error.to_string().contains("--batch-size"), "{error}");
+            }
+            let inside = Error::from(pretext_models::Error::Tensor(plain()));
+            assert!(inside.is_full_memory());
         }
-        let other = candle_core::Error::Msg("shapes\n   0: a trace".into());
-        assert_eq!(Error::from(other).to_string(), "shapes");
+        let other = Error::from(Tensors::Msg("shapes\n   0: a trace".into()));
+        assert_eq!(other.to_string(), "shapes");
+        assert!(!other.is_full_memory());
+    }
+
+    #[test]
+    fn the_batch_size_that_would_fit_is_named() {
+        let error = Error::FullMemory { tried: 64, fits: Some(40) };
+        assert_eq!(
+            error.to_string(),
+            "the GPU's memory does not hold a step of 64 pictures: about 40 would fit; give \
+             --batch-size 40, or a smaller --size, or --precision bf16"
+        );
+        let error = Error::FullMemory { tried: 2, fits: None };
+        assert_eq!(
+            error.to_string(),
+            "the GPU's memory does not hold a step of 2 pictures: give a smaller --batch-size or \
+             --size, or --precision bf16"
+        );
     }
 }

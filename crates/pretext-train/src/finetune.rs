@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use pretext_augment::{Plan, Size, Transform as _};
 use pretext_data::{Buffers, Dataset, Picture};
 use pretext_models::{Classifier, Mode, Parameters};
@@ -17,6 +17,7 @@ use crate::evaluate;
 use crate::lease::Lease;
 use crate::lent::lend;
 use crate::losses::{Losses, Step};
+use crate::memory::Trial;
 use crate::mixing::mix;
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
@@ -126,6 +127,13 @@ fn train(
     let device = control.device.clone();
     device.check(common.precision)?;
     let mut losses = Losses::new(&device);
+    let try_step = |count: usize| try_step(recipe, &classifier, count, device.tensors());
+    let trial = Trial {
+        device: device.tensors(),
+        common,
+        parameters: parameters.parameter_count(),
+        step: &try_step,
+    };
     let source = Source::open(pictures, &loader, control)?;
 
     for epoch in progress.epoch()..common.epochs {
@@ -143,7 +151,8 @@ fn train(
         while progress.step + losses.len() < steps {
             let waiting = Instant::now();
             let Some(batch) = batches.next() else { break };
-            let (batch, mut views) = batch?;
+            let first = optimiser.steps() == 0;
+            let (batch, mut views) = trial.explain(batch, first)?;
             let (waited, working) = (waiting.elapsed(), Instant::now());
             control.damaged(&batch.damaged);
 
@@ -168,7 +177,8 @@ fn train(
                     optimiser.step(&gradients, &rates, common.clip)?;
                 }
                 Ok::<_, Error>(Some(told))
-            })?;
+            });
+            let loss = trial.explain(loss, first)?;
             let (images, damaged, took) = (whole.images(), whole.damaged, working.elapsed());
             losses.push(loss, Step { images, damaged, rate, waited, took });
             if losses.are_due() {
@@ -310,6 +320,19 @@ fn viewer(
         let plan = plan(id, batch::size(&picture));
         batch::view(batch::borrowed(&picture), &plan, &NORMALISE, view);
     }
+}
+
+/// Computes the gradients of a batch of so many blank pictures, and forgets them.
+fn try_step(
+    recipe: &FinetuneRecipe,
+    classifier: &Classifier,
+    count: usize,
+    device: &Device,
+) -> Result<()> {
+    let side = recipe.common.size as usize;
+    let blank = Tensor::zeros((count, 3, side, side), DType::F32, device)?;
+    pretext_ops::backward(&loss(recipe, classifier, &blank, vec![0; count], None)?)?;
+    Ok(())
 }
 
 /// The mean loss of a batch, `[N, 3, H, W]` and normalised, mixed or not.

@@ -47,6 +47,7 @@ mod error;
 mod files;
 mod lease;
 mod losses;
+mod memory;
 mod mixing;
 mod network;
 mod passing;

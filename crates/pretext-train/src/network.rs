@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use pretext_augment::{Plan, Size};
 use pretext_data::{Buffers, Picture};
 use pretext_models::{Builder, Classifier, Mode, Parameters, UNet, UNetOptions};
@@ -121,6 +121,15 @@ impl PretextNetwork {
                 Ok(pretext_ops::cross_entropy(&classifier.forward(&input, mode)?, &classes, 0.0)?)
             }
         }
+    }
+
+    /// Computes the gradients of a batch of so many blank pictures, and forgets them.
+    pub(crate) fn try_step(&self, count: usize) -> Result<()> {
+        let (side, device) = (self.size as usize, self.parameters.device());
+        let blank = Tensor::zeros((count, 3, side, side), DType::F32, device)?;
+        let loss = self.loss(&[blank.clone(), blank], &vec![0; count], Mode::Train)?;
+        pretext_ops::backward(&loss)?;
+        Ok(())
     }
 
     /// What the network makes of normalised `[N, 3, H, W]`, in the same form; the input itself for

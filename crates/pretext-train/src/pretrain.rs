@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::lease::Lease;
 use crate::lent::lend;
 use crate::losses::{Losses, Step};
+use crate::memory::Trial;
 use crate::network::{self, PretextNetwork};
 use crate::optimisers::Optimiser;
 use crate::progress::Progress;
@@ -93,6 +94,13 @@ fn train(
     let device = control.device.clone();
     device.check(common.precision)?;
     let mut losses = Losses::new(&device);
+    let try_step = |count: usize| network.try_step(count);
+    let trial = Trial {
+        device: device.tensors(),
+        common,
+        parameters: parameters.parameter_count(),
+        step: &try_step,
+    };
     let source = Source::open(&pictures, &loader, control)?;
 
     for epoch in progress.epoch()..common.epochs {
@@ -107,7 +115,8 @@ fn train(
         while progress.step + losses.len() < steps {
             let waiting = Instant::now();
             let Some(batch) = batches.next() else { break };
-            let (batch, values) = batch?;
+            let first = optimiser.steps() == 0;
+            let (batch, values) = trial.explain(batch, first)?;
             let (waited, working) = (waiting.elapsed(), Instant::now());
             control.damaged(&batch.damaged);
 
@@ -125,7 +134,8 @@ fn train(
                     optimiser.step(&gradients, &[rate], common.clip)?;
                 }
                 Ok::<_, Error>(Some(told))
-            })?;
+            });
+            let loss = trial.explain(loss, first)?;
             let (images, damaged, took) = (whole.images(), whole.damaged, working.elapsed());
             losses.push(loss, Step { images, damaged, rate, waited, took });
             if losses.are_due() {
