@@ -379,6 +379,7 @@ fn without_a_gpu_the_device_is_the_processor() {
     refused(&[&line[..], &["--device", "cuda"]].concat(), &[words]);
     let line = ["cache", "--data", text(&data), "--out", text(&weights), "--device", "cuda"];
     refused(&line, &["--device", "CPU"]);
+    refused(&pretrain(&data, &out, &["--precision", "f16"]), &["--precision", "GPUs", "bf16"]);
     refused(&pretrain(&data, &out, &["--device", "gpu"]), &["--device", "cuda:N"]);
     assert!(!out.exists(), "a refused run left a folder behind");
 

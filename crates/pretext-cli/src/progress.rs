@@ -56,6 +56,7 @@ impl Progress {
                 *bytes as f64 / 1e9,
                 *room as f64 / 1e9
             )),
+            Event::Processor { why } => self.line(&format!("computing on the cpu: {why}")),
             Event::Step { epoch, step, loss, images_per_second, data_wait } => {
                 self.bar.set_position(u64::from(epoch - 1) * self.steps + *step as u64);
                 self.bar.set_message(format!(

@@ -173,9 +173,12 @@ impl BatchNorm {
     }
 }
 
-/// A network's result: `f32`, also where it was computed in `bf16`.
+/// A network's result: `f32`, also where it was computed in `bf16` or `f16`.
 pub(crate) fn in_f32(x: &Tensor) -> TensorResult<Tensor> {
-    if x.dtype() == DType::BF16 { x.to_dtype(DType::F32) } else { Ok(x.clone()) }
+    match x.dtype() {
+        DType::BF16 | DType::F16 => x.to_dtype(DType::F32),
+        _ => Ok(x.clone()),
+    }
 }
 
 /// Moves a running statistic a little towards the batch's.

@@ -90,6 +90,11 @@ pub enum Event<'a> {
         /// What they might have: half of the memory that is free.
         room: usize,
     },
+    /// There is a GPU, and it was not insisted on: this is computed on the processor all the same.
+    Processor {
+        /// Why, in a few words.
+        why: &'a str,
+    },
     /// A step was taken.
     Step {
         /// The epoch, from 1.

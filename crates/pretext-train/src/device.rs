@@ -6,6 +6,7 @@ use std::str::FromStr;
 use crate::error::one_line;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
+use crate::recipe::require;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +51,7 @@ impl std::fmt::Display for DeviceChoice {
 pub struct Device {
     device: candle_core::Device,
     name: String,
+    choice: DeviceChoice,
     /// Why it is not the GPU that `auto` would rather have.
     instead: Option<String>,
 }
@@ -57,7 +59,8 @@ pub struct Device {
 impl Device {
     /// The processor.
     pub fn cpu() -> Self {
-        Self { device: candle_core::Device::Cpu, name: "cpu".into(), instead: None }
+        let (device, choice) = (candle_core::Device::Cpu, DeviceChoice::Cpu);
+        Self { device, name: "cpu".into(), choice, instead: None }
     }
 
     /// Makes ready what was asked for.
@@ -70,8 +73,8 @@ impl Device {
             DeviceChoice::Gpu(ordinal) => gpu(ordinal)
                 .map_err(|problem| Error::Device { device: choice.to_string(), problem }),
             DeviceChoice::Auto => Ok(match gpu(0) {
-                Ok(device) => device,
-                Err(problem) => Self { instead: Some(problem), ..Self::cpu() },
+                Ok(device) => Self { choice, ..device },
+                Err(problem) => Self { choice, instead: Some(problem), ..Self::cpu() },
             }),
         }
     }
@@ -86,14 +89,25 @@ impl Device {
         self.instead.as_deref()
     }
 
+    /// Where to compute what runs on the processor alone: there, if it was not a GPU that was asked for.
+    /// `None`: it was.
+    pub(crate) fn or_processor(&self) -> Option<Self> {
+        match self.choice {
+            DeviceChoice::Gpu(_) => None,
+            DeviceChoice::Cpu | DeviceChoice::Auto => Some(Self::cpu()),
+        }
+    }
+
     /// Whether it is a GPU, which works while the program goes on.
     pub(crate) fn is_gpu(&self) -> bool {
         !self.device.is_cpu()
     }
 
     /// Refuses a precision that the device does not have.
-    #[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps, unused_variables))]
     pub(crate) fn check(&self, precision: Precision) -> Result<()> {
+        require("--precision", precision != Precision::F16 || self.is_gpu(), || {
+            "f16 is for GPUs; on the processor give bf16 or f32".into()
+        })?;
         #[cfg(feature = "cuda")]
         if precision == Precision::Bf16 {
             pretext_ops::cuda::check_bf16(&self.device).map_err(|error| Error::Device {
@@ -114,7 +128,8 @@ fn gpu(ordinal: usize) -> std::result::Result<Device, String> {
     let names = gpus()?;
     let device = pretext_ops::cuda::device(ordinal).map_err(|error| one_line(&error))?;
     let name = names.get(ordinal).map_or("a GPU", String::as_str);
-    Ok(Device { device, name: format!("cuda:{ordinal} ({name})"), instead: None })
+    let (name, choice) = (format!("cuda:{ordinal} ({name})"), DeviceChoice::Gpu(ordinal));
+    Ok(Device { device, name, choice, instead: None })
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -148,6 +163,25 @@ mod tests {
         for word in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "mps"] {
             assert!(word.parse::<DeviceChoice>().is_err(), "{word}");
         }
+    }
+
+    #[test]
+    fn only_a_gpu_that_was_asked_for_is_insisted_on() {
+        let of = |choice| Device { choice, ..Device::cpu() }.or_processor();
+        assert!(of(DeviceChoice::Gpu(0)).is_none());
+        for choice in [DeviceChoice::Auto, DeviceChoice::Cpu] {
+            assert_eq!(of(choice).unwrap().name(), "cpu");
+        }
+    }
+
+    #[test]
+    fn the_processor_has_no_f16() {
+        let cpu = Device::cpu();
+        assert!(cpu.check(Precision::F32).is_ok() && cpu.check(Precision::Bf16).is_ok());
+        let error = cpu.check(Precision::F16).unwrap_err();
+        assert!(error.is_users_mistake());
+        let says = "--precision: f16 is for GPUs; on the processor give bf16 or f32";
+        assert_eq!(error.to_string(), says);
     }
 
     #[test]

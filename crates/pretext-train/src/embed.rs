@@ -9,12 +9,12 @@ use pretext_data::{Buffers, Dataset, Picture, Pictures};
 use pretext_models::frozen::FrozenEncoder;
 use pretext_models::{Classifier, Mode, weights};
 
-use crate::control::Control;
+use crate::control::{Control, Event};
 use crate::error::{Error, Result};
 use crate::lent::lend;
 use crate::recipe::{Common, FinetuneRecipe, PretrainRecipe};
 use crate::saved::{self, FileKind, WeightFile};
-use crate::{batch, device, run};
+use crate::{batch, run};
 
 /// Pictures a step; features do not depend on it.
 const BATCH: usize = 64;
@@ -22,6 +22,8 @@ const BATCH: usize = 64;
 /// An encoder of any origin, for its features alone.
 pub(crate) struct FeatureEncoder {
     kind: Kind,
+    /// Where it lies.
+    device: Device,
     size: u32,
     normalise: Normalise,
 }
@@ -33,10 +35,14 @@ enum Kind {
 
 impl FeatureEncoder {
     /// The encoder in a weight file: our own kinds, or one that [`pretext_models::frozen`] knows.
-    pub(crate) fn new(file: &WeightFile, place: &device::Device) -> Result<Self> {
-        let device = place.tensors();
+    ///
+    /// # Errors
+    /// If the file is of no encoder, or of one that a GPU was asked for in vain.
+    pub(crate) fn new(file: &WeightFile, control: &mut Control<'_>) -> Result<Self> {
+        let device = control.device.tensors();
         let ours = |classifier, common: &Common| Self {
             kind: Kind::Ours(Box::new(classifier)),
+            device: device.clone(),
             size: common.size,
             normalise: batch::NORMALISE,
         };
@@ -55,16 +61,22 @@ impl FeatureEncoder {
                 Ok(ours(classifier, &recipe.common))
             }
             FileKind::Pretext => Err(file.refuse("give the encoder.safetensors beside it")),
-            FileKind::Foreign if place.is_gpu() => {
-                Err(file
-                    .refuse("pretrained encoders from elsewhere run on the CPU: give --device cpu"))
-            }
             FileKind::Foreign => {
+                let Some(processor) = control.device.or_processor() else {
+                    let want =
+                        "pretrained encoders from elsewhere run on the CPU: give --device cpu";
+                    return Err(file.refuse(want));
+                };
+                if control.device.is_gpu() {
+                    let why = "pretrained encoders from elsewhere have no kernels for a GPU here";
+                    (control.report)(Event::Processor { why });
+                }
+                let device = processor.tensors().clone();
                 let spec = pretext_models::frozen::detect(file.path())?;
-                let encoder = FrozenEncoder::open(spec.name, file.path(), &Device::Cpu)?;
+                let encoder = FrozenEncoder::open(spec.name, file.path(), &device)?;
                 let normalise = Normalise { mean: encoder.mean(), std: encoder.std() };
                 let size = encoder.input_size() as u32;
-                Ok(Self { kind: Kind::Frozen(Box::new(encoder)), size, normalise })
+                Ok(Self { kind: Kind::Frozen(Box::new(encoder)), device, size, normalise })
             }
         }
     }
@@ -105,12 +117,11 @@ pub(crate) fn features(
     let loader = run::evaluation_loader(BATCH, size, control);
     let (mut all_ids, mut parts) = (Vec::new(), Vec::new());
     let buffers = Buffers::new([batch::numbers(size)]);
-    let device = control.device.clone();
+    let device = &encoder.device;
     for batch in loader.rows(&buffers, pictures, (0..pictures.len()).collect(), view) {
         let (batch, views) = batch?;
         control.damaged(&batch.damaged);
         if !batch.ids.is_empty() {
-            let device = device.tensors();
             parts.push(lend(views, size, &buffers, device, |[input]| encoder.forward(input))?);
             all_ids.extend(batch.ids);
         }
@@ -139,7 +150,7 @@ pub fn embed(
     let data = Dataset::open(data)?;
     let file = WeightFile::read(weights_file)?;
     run::in_pool(control.threads, || {
-        let encoder = FeatureEncoder::new(&file, &control.device)?;
+        let encoder = FeatureEncoder::new(&file, control)?;
         let labelled = [("train", data.train()), ("val", data.val())];
         let mut splits: Vec<_> =
             labelled.iter().map(|(name, split)| (*name, split.pictures(), Some(*split))).collect();

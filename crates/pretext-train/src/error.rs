@@ -90,6 +90,11 @@ pub enum Error {
         /// About how many would; `None` if that is not known, or too few to train with.
         fits: Option<usize>,
     },
+    /// Gradients are no finite numbers in `f16`, however small the loss is scaled.
+    #[error(
+        "gradients overflow f16 even where the loss is not scaled: give --precision bf16, or lower --lr"
+    )]
+    Overflow,
     /// The loss is no longer a number.
     #[error(
         "the loss became {loss} in epoch {epoch}, step {step}: lower --lr or set --clip 1, and start again"
@@ -171,6 +176,7 @@ impl Error {
             | Self::Peer { .. }
             | Self::FullMemory { .. }
             | Self::Diverged { .. }
+            | Self::Overflow
             | Self::Tensor(_) => false,
         }
     }

@@ -56,7 +56,7 @@ pub fn evaluate(weights: &Path, data: &Path, control: &mut Control<'_>) -> Resul
             Ok(Evaluation::Classifier(score.unwrap_or_default()))
         }
         _ => {
-            let encoder = embed::FeatureEncoder::new(&file, &control.device)?;
+            let encoder = embed::FeatureEncoder::new(&file, control)?;
             let train = embed::features(&encoder, data.train().pictures(), control)?;
             let val = embed::features(&encoder, data.val().pictures(), control)?;
             let task = probe::Task::new(&data, train, val)?;

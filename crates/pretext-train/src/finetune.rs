@@ -26,6 +26,7 @@ use crate::recipe::{FinetuneRecipe, Layers};
 use crate::record::{self, InitialWeights, Pretrained, Record};
 use crate::run::{self, Timer};
 use crate::saved::{self, FileKind, WeightFile};
+use crate::scaling::{self, LossScale};
 use crate::sitting;
 use crate::source::{Batches, Source, lent};
 use crate::streams::{self, Purpose, stream};
@@ -58,6 +59,7 @@ pub fn finetune(
     control: &mut Control<'_>,
 ) -> Result<Outcome> {
     recipe.check()?;
+    control.device.check(recipe.common.precision)?;
     if let Some(record) = checkpoint::finished(out, control.resume)? {
         return Ok(Outcome::WasFinished(record));
     }
@@ -111,6 +113,8 @@ fn train(
         _ => Progress::new(timer.started(), initial_weights),
     };
 
+    progress.loss_scale = progress.loss_scale.or(LossScale::of(common.precision));
+
     let ranks = control.ranks;
     let loader = run::loader(common, pictures.len(), control);
     let steps = run::steps(common.batch_size, pictures.len());
@@ -125,7 +129,6 @@ fn train(
     let buffers = Buffers::new([batch::numbers(common.size)]);
     let together = Steps::new(ranks, common, pictures.len(), &parameters)?;
     let device = control.device.clone();
-    device.check(common.precision)?;
     let mut losses = Losses::new(&device);
     let try_step = |count: usize| try_step(recipe, &classifier, count, device.tensors());
     let trial = Trial {
@@ -173,8 +176,13 @@ fn train(
                 let mean = || loss(recipe, &classifier, input, labels, mixed);
                 let (told, loss) = together.loss(&whole, mean)?;
                 if losses.may_step(&told)? {
-                    let gradients = together.gradients(&whole, &loss)?;
-                    optimiser.step(&gradients, &rates, common.clip)?;
+                    let backward = |loss: &Tensor| together.gradients(&whole, loss);
+                    let scale = &mut progress.loss_scale;
+                    if let Some(gradients) =
+                        scaling::gradients(scale, &parameters, &loss, backward)?
+                    {
+                        optimiser.step(&gradients, &rates, common.clip)?;
+                    }
                 }
                 Ok::<_, Error>(Some(told))
             });

@@ -55,6 +55,7 @@ mod probe;
 mod progress;
 mod resident;
 mod run;
+mod scaling;
 mod sheet;
 mod sitting;
 mod source;

@@ -6,6 +6,7 @@ mod views_test;
 use std::path::Path;
 use std::time::Instant;
 
+use candle_core::Tensor;
 use pretext_augment::{EvalCrop, Plan, Size, Transform as _};
 use pretext_data::{Buffers, Dataset, Picture, Pictures};
 use pretext_models::Mode;
@@ -25,6 +26,7 @@ use crate::ranks::{Steps, Word};
 use crate::recipe::PretrainRecipe;
 use crate::record::{self, Pretrained, Record, Score};
 use crate::run::{self, Timer};
+use crate::scaling::{self, LossScale};
 use crate::source::{Batches, Source, lent};
 use crate::streams::{self, Purpose, stream};
 use crate::tasks::Puzzle;
@@ -51,6 +53,7 @@ pub fn pretrain(
     control: &mut Control<'_>,
 ) -> Result<Outcome> {
     recipe.check()?;
+    control.device.check(recipe.common.precision)?;
     if let Some(record) = checkpoint::finished(out, control.resume)? {
         return Ok(Outcome::WasFinished(record));
     }
@@ -83,6 +86,8 @@ fn train(
         _ => Progress::new(timer.started(), run::random_weights(parameters, common.seed)?),
     };
 
+    progress.loss_scale = progress.loss_scale.or(LossScale::of(common.precision));
+
     let ranks = control.ranks;
     let loader = run::loader(common, pictures.len(), control);
     let steps = run::steps(common.batch_size, pictures.len());
@@ -92,7 +97,6 @@ fn train(
     let buffers = network.buffers();
     let together = Steps::new(ranks, common, pictures.len(), parameters)?;
     let device = control.device.clone();
-    device.check(common.precision)?;
     let mut losses = Losses::new(&device);
     let try_step = |count: usize| network.try_step(count);
     let trial = Trial {
@@ -130,8 +134,12 @@ fn train(
                 let mean = || network.loss(tensors, &batch.items, Mode::Train);
                 let (told, loss) = together.loss(&whole, mean)?;
                 if losses.may_step(&told)? {
-                    let gradients = together.gradients(&whole, &loss)?;
-                    optimiser.step(&gradients, &[rate], common.clip)?;
+                    let backward = |loss: &Tensor| together.gradients(&whole, loss);
+                    let scale = &mut progress.loss_scale;
+                    if let Some(gradients) = scaling::gradients(scale, parameters, &loss, backward)?
+                    {
+                        optimiser.step(&gradients, &[rate], common.clip)?;
+                    }
                 }
                 Ok::<_, Error>(Some(told))
             });

@@ -8,6 +8,7 @@ use crate::control::Event;
 use crate::error::{Error, Result};
 use crate::record::{Epoch, InitialWeights};
 use crate::run::Timer;
+use crate::scaling::LossScale;
 
 /// Where a run stands between two steps.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub(crate) struct Progress {
     /// Joules of finished sittings, if all of them could tell.
     #[serde(default)]
     pub(crate) joules: Option<f64>,
+    /// What losses are scaled by, in a precision that needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) loss_scale: Option<LossScale>,
     tally: Tally,
 }
 
@@ -42,8 +46,16 @@ struct Tally {
 impl Progress {
     pub(crate) fn new(started: String, initial_weights: InitialWeights) -> Self {
         let (epochs, tally) = (Vec::new(), Tally::default());
-        let joules = Some(0.0);
-        Self { started, initial_weights, epochs, step: 0, seconds: 0.0, joules, tally }
+        Self {
+            started,
+            initial_weights,
+            epochs,
+            step: 0,
+            seconds: 0.0,
+            joules: Some(0.0),
+            loss_scale: None,
+            tally,
+        }
     }
 
     /// The epoch under way, from 0.
