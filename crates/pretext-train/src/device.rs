@@ -46,12 +46,19 @@ impl std::fmt::Display for DeviceChoice {
     }
 }
 
+/// Steps that a GPU may be behind. Few enough that the progress line moves and a loss that is no
+/// number is seen soon.
+#[cfg(feature = "cuda")]
+const BEHIND: usize = 16;
+
 /// A device that is ready.
 #[derive(Clone, Debug)]
 pub struct Device {
     device: candle_core::Device,
     name: String,
     choice: DeviceChoice,
+    /// Steps that it may be behind the program when their losses are read.
+    behind: usize,
     /// Why it is not the GPU that `auto` would rather have.
     instead: Option<String>,
 }
@@ -60,7 +67,7 @@ impl Device {
     /// The processor.
     pub fn cpu() -> Self {
         let (device, choice) = (candle_core::Device::Cpu, DeviceChoice::Cpu);
-        Self { device, name: "cpu".into(), choice, instead: None }
+        Self { device, name: "cpu".into(), choice, behind: 1, instead: None }
     }
 
     /// Makes ready what was asked for.
@@ -98,6 +105,17 @@ impl Device {
         }
     }
 
+    /// Steps after which losses are read; 1: each is known before the next one begins.
+    pub(crate) fn behind(&self) -> usize {
+        self.behind
+    }
+
+    /// The processor, with losses read as seldom as a GPU's.
+    #[cfg(test)]
+    pub(crate) fn lagging(behind: usize) -> Self {
+        Self { behind, ..Self::cpu() }
+    }
+
     /// Whether it is a GPU, which works while the program goes on.
     pub(crate) fn is_gpu(&self) -> bool {
         !self.device.is_cpu()
@@ -129,7 +147,7 @@ fn gpu(ordinal: usize) -> std::result::Result<Device, String> {
     let device = pretext_ops::cuda::device(ordinal).map_err(|error| one_line(&error))?;
     let name = names.get(ordinal).map_or("a GPU", String::as_str);
     let (name, choice) = (format!("cuda:{ordinal} ({name})"), DeviceChoice::Gpu(ordinal));
-    Ok(Device { device, name, choice, instead: None })
+    Ok(Device { device, name, choice, behind: BEHIND, instead: None })
 }
 
 #[cfg(not(feature = "cuda"))]

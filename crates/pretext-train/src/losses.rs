@@ -14,10 +14,6 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::progress::Progress;
 
-/// Steps that a GPU may be behind. Few enough that the progress line moves and a loss that is no
-/// number is seen soon.
-const STEPS: usize = 16;
-
 /// One step.
 #[derive(Debug)]
 pub(crate) struct Step {
@@ -42,7 +38,7 @@ pub(crate) struct Losses {
 
 impl Losses {
     pub(crate) fn new(device: &Device) -> Self {
-        Self { most: if device.is_gpu() { STEPS } else { 1 }, steps: Vec::new() }
+        Self { most: device.behind(), steps: Vec::new() }
     }
 
     /// Steps that are not yet read.

@@ -323,3 +323,72 @@ fn validate(
     }
     Ok((count > 0).then(|| sum / count as f64))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::device::Device;
+    use crate::optimisers;
+    use crate::ranks::Ranks;
+    use crate::recipe::Common;
+
+    /// Two steps an epoch, the third of which has no number for a loss.
+    fn diverging() -> PretrainRecipe {
+        let (_, sgd) = optimisers::ALL.iter().find(|(name, _)| *name == "sgd").unwrap();
+        let common = Common {
+            encoder: "xresnet18".into(),
+            size: 32,
+            batch_size: 16,
+            epochs: 3,
+            learning_rate: 1.0,
+            optimiser: *sgd,
+            ..Common::default()
+        };
+        PretrainRecipe { common, ..PretrainRecipe::default() }
+    }
+
+    #[test]
+    fn a_loss_that_is_no_number_is_seen_before_a_checkpoint_is_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+        fs::create_dir_all(data.join("train/a")).unwrap();
+        for i in 0..32_u32 {
+            let pixel = |x, y| image::Rgb([(x * (7 + i)) as u8, (y * 5 + i) as u8, (9 * i) as u8]);
+            let path = data.join(format!("train/a/{i:02}.png"));
+            image::RgbImage::from_fn(40, 36, pixel).save(path).unwrap();
+        }
+        let path = out.join(checkpoint::FILE);
+        let mut report = |event: Event<'_>| {
+            if let Event::Epoch(epoch) = event {
+                assert_eq!(epoch.epoch, 1, "an epoch ended whose losses are no numbers");
+            }
+        };
+        // Both steps of the second epoch are taken before their losses are read.
+        let mut control = Control {
+            device: Device::lagging(16),
+            threads: 2,
+            strict: true,
+            resume: false,
+            wait: false,
+            job: None,
+            ranks: &Ranks::alone(),
+            stop: &AtomicBool::new(false),
+            checkpoint_every: Duration::MAX,
+            report: &mut report,
+        };
+        let error = pretrain(&diverging(), &data, &out, &mut control).unwrap_err();
+        let Error::Diverged { epoch, step, .. } = error else { panic!("{error}") };
+        assert_eq!((epoch, step), (2, 1));
+        let standing = checkpoint::inspect(&path).unwrap();
+        assert_eq!((standing.epochs.len(), standing.step), (1, 0), "the first epoch's");
+        let (tensors, _) = pretext_models::weights::read(&path).unwrap();
+        for (name, tensor) in tensors {
+            let sum = tensor.sum_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(sum.is_finite(), "{name} of the checkpoint");
+        }
+    }
+}

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use pretext_models::{Builder, Classifier, EncoderOptions, Kind, Mode, Parameters};
+use pretext_train::CHECKPOINT;
+use pretext_train::checkpoint::inspect;
 use pretext_train::control::{Control, Event, Outcome};
 use pretext_train::device::{Device, DeviceChoice};
 use pretext_train::finetune::{Init, finetune};
@@ -60,44 +62,85 @@ fn common(precision: Precision) -> Common {
     }
 }
 
-/// Runs something on a device; its record, and whether pictures lay in the GPU's memory.
-fn run(
+/// What was heard of a run.
+#[derive(Default)]
+struct Heard {
+    /// Whether pictures stayed in the GPU's memory.
+    resident: bool,
+    /// The mean loss of each epoch so far, after each step.
+    means: Vec<(usize, f64)>,
+}
+
+impl Heard {
+    /// The loss of each step.
+    fn losses(&self) -> Vec<f64> {
+        let mut before = 0.0;
+        let sums = self.means.iter().map(|&(step, mean)| (step, mean * step as f64));
+        sums.map(|(step, sum)| sum - std::mem::replace(&mut before, sum) * f64::from(step > 1))
+            .collect()
+    }
+}
+
+/// Runs something on a device, until it is finished or `stop` says of a step to stop.
+fn begin(
     device: &Device,
+    resume: bool,
+    stop: impl Fn(u32, usize) -> bool + Send,
     work: impl FnOnce(&mut Control<'_>) -> pretext_train::Result<Outcome>,
-) -> (Box<Record>, bool) {
-    let mut resident = false;
-    let mut report = |event: Event<'_>| resident |= matches!(event, Event::Resident { .. });
+) -> (Outcome, Heard) {
+    let (mut heard, flag) = (Heard::default(), AtomicBool::new(false));
+    let mut report = |event: Event<'_>| match event {
+        Event::Resident { .. } => heard.resident = true,
+        Event::Step { epoch, step, loss, .. } => {
+            heard.means.push((step, loss));
+            flag.fetch_or(stop(epoch, step), Ordering::Relaxed);
+        }
+        _ => {}
+    };
     let mut control = Control {
         device: device.clone(),
         threads: 2,
         strict: true,
-        resume: false,
+        resume,
         wait: false,
         job: None,
         ranks: &pretext_train::ranks::Ranks::alone(),
-        stop: &AtomicBool::new(false),
+        stop: &flag,
         checkpoint_every: Duration::MAX,
         report: &mut report,
     };
     let outcome = work(&mut control).unwrap();
-    let Outcome::Finished(record) = outcome else { panic!("{outcome:?}") };
-    (record, resident)
+    (outcome, heard)
 }
 
-/// The losses of both must be near in the first epoch, before differences of rounding grow, and over all
-/// epochs on average. One epoch late in a run says little: between two instruction sets of a processor,
-/// which round differently too, single epochs were up to 5% apart, and all of them 1% on average.
+/// The same to its end.
+fn run(
+    device: &Device,
+    work: impl FnOnce(&mut Control<'_>) -> pretext_train::Result<Outcome>,
+) -> (Box<Record>, Heard) {
+    let (outcome, heard) = begin(device, false, |_, _| false, work);
+    let Outcome::Finished(record) = outcome else { panic!("{outcome:?}") };
+    (record, heard)
+}
+
+/// The losses of both must be near in the first epochs, before differences of rounding grow, and not
+/// far in any: within `first` of each other in the first 8 steps, within 0.2 afterwards, in the mean of
+/// 8 steps, and within 0.05 in the mean of all. Between two instruction sets of a processor, which round
+/// differently too, the mean of all was up to 0.01 apart.
 #[track_caller]
-fn near(gpu: &Record, cpu: &Record, first: f64, all: f64) {
-    let losses = |record: &Record| -> Vec<f64> {
-        record.epochs.iter().map(|epoch| epoch.train_loss).collect()
-    };
-    let (got, want) = (losses(gpu), losses(cpu));
-    let (a, b) = (got[0], want[0]);
-    assert!((a - b).abs() < first * b, "first epoch: {a} on the GPU, {b} on the CPU");
-    let apart: f64 = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).sum();
-    let whole: f64 = want.iter().sum();
-    assert!(apart < all * whole, "losses {got:?} on the GPU, {want:?} on the CPU");
+fn near(gpu: &Heard, cpu: &Heard, first: f64) {
+    let (gpu, cpu) = (gpu.losses(), cpu.losses());
+    assert_eq!((gpu.len(), cpu.len()), (52, 52));
+    for (step, (a, b)) in gpu.iter().zip(&cpu).enumerate().take(8) {
+        assert!((a - b).abs() < first * b, "step {step}: {a} on the GPU, {b} on the CPU");
+    }
+    for (i, (a, b)) in gpu.chunks(8).zip(cpu.chunks(8)).enumerate() {
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        let (a, b) = (mean(a), mean(b));
+        assert!((a - b).abs() < 0.2 * b, "from step {}: {a} on the GPU, {b} on the CPU", 8 * i);
+    }
+    let (a, b) = (gpu.iter().sum::<f64>(), cpu.iter().sum::<f64>());
+    assert!((a - b).abs() < 0.05 * b, "sums of {a} on the GPU, {b} on the CPU");
 }
 
 #[test]
@@ -106,16 +149,16 @@ fn fifty_steps_of_pretraining() {
     let folder = tempfile::tempdir().unwrap();
     let set = folder.path().join("data");
     data(&set);
-    for (precision, first, all) in [(Precision::F32, 2e-3, 0.05), (Precision::Bf16, 1e-2, 0.05)] {
+    for (precision, first) in [(Precision::F32, 2e-3), (Precision::Bf16, 5e-2)] {
         let recipe = PretrainRecipe { common: common(precision), ..PretrainRecipe::default() };
         let out = |name: &str| folder.path().join(format!("{name}-{precision:?}"));
         let go = |device: &Device, out: &Path| {
             run(device, |control| pretrain(&recipe, &set, out, control))
         };
-        let (on_cpu, _) = go(&Device::cpu(), &out("cpu"));
-        let (on_gpu, resident) = go(&gpu, &out("gpu"));
-        assert!(resident && on_gpu.machine.device.starts_with("cuda:0"));
-        near(&on_gpu, &on_cpu, first, all);
+        let (_, on_cpu) = go(&Device::cpu(), &out("cpu"));
+        let (record, on_gpu) = go(&gpu, &out("gpu"));
+        assert!(on_gpu.resident && record.machine.device.starts_with("cuda:0"));
+        near(&on_gpu, &on_cpu, first);
         go(&gpu, &out("again"));
         let encoder = |name: &str| fs::read(out(name).join(ENCODER)).unwrap();
         assert!(encoder("gpu") == encoder("again"), "another run gives other weights");
@@ -132,9 +175,9 @@ fn fifty_steps_of_fine_tuning() {
     let recipe = FinetuneRecipe { common, mixup: 0.4, ..FinetuneRecipe::default() };
     let go = |device: &Device, name: &str| {
         let out = folder.path().join(name);
-        run(device, |control| finetune(&recipe, &Init::Random, &set, &out, control)).0
+        run(device, |control| finetune(&recipe, &Init::Random, &set, &out, control)).1
     };
-    near(&go(&gpu, "gpu"), &go(&Device::cpu(), "cpu"), 2e-3, 0.05);
+    near(&go(&gpu, "gpu"), &go(&Device::cpu(), "cpu"), 2e-3);
 }
 
 /// Weights of several blocks, of zeros, and a bias, on a device.
@@ -256,4 +299,87 @@ fn attention_learns_as_on_the_cpu() {
         let whole = norm(&mut want.iter().copied()).max(1e-3);
         assert!(apart < 1e-2 * whole, "{name}: {apart} apart, of {whole}");
     }
+}
+
+#[test]
+fn a_resumed_run_equals_an_unbroken_one() {
+    let Some(gpu) = gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("data");
+    data(&set);
+    for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+        let common = Common { epochs: 4, ..common(precision) };
+        let recipe = PretrainRecipe { common, ..PretrainRecipe::default() };
+        let out = |name: &str| folder.path().join(format!("{name}-{precision:?}"));
+        run(&gpu, |control| pretrain(&recipe, &set, &out("unbroken"), control));
+        // In the midst of the second epoch: checkpoints are written after each step.
+        let stop = |epoch, step| (epoch, step) == (2, 2);
+        let (outcome, _) = begin(&gpu, false, stop, |control| {
+            control.checkpoint_every = Duration::ZERO;
+            pretrain(&recipe, &set, &out("resumed"), control)
+        });
+        assert!(matches!(outcome, Outcome::Stopped), "{outcome:?}");
+        let standing = inspect(&out("resumed").join(CHECKPOINT)).unwrap();
+        assert_eq!((standing.epochs.len(), standing.step), (1, 3));
+        let (outcome, _) = begin(
+            &gpu,
+            true,
+            |_, _| false,
+            |control| pretrain(&recipe, &set, &out("resumed"), control),
+        );
+        assert!(matches!(outcome, Outcome::Finished(_)), "{outcome:?}");
+        let encoder = |name: &str| fs::read(out(name).join(ENCODER)).unwrap();
+        assert!(encoder("unbroken") == encoder("resumed"), "{precision:?}");
+    }
+}
+
+#[test]
+fn pictures_that_pass_and_pictures_that_stay_make_the_same_views() {
+    use candle_core::DType;
+    use pretext_augment::cuda::{Passing, Pictures};
+    use pretext_augment::rand::{SeedableRng as _, rngs::StdRng};
+    use pretext_augment::{Image, Layout, Normalise, Plan, Size, Transform as _};
+
+    if gpu().is_none() {
+        return;
+    }
+    let device = candle_core::Device::new_cuda_with_stream(0).unwrap();
+    let images: Vec<Image> = (0..48_u32)
+        .map(|i| {
+            let size = Size { width: 30 + 7 * (i % 9), height: 90 - i };
+            let bytes = (0..3 * size.area()).map(|at| (at * u64::from(i + 3) % 251) as u8);
+            Image::new(size, bytes.collect()).unwrap()
+        })
+        .collect();
+    let crop = pretext_augment::RandomResizedCrop::fastai(32);
+    let plan = |i: usize| crop.sample(images[i].size(), &mut StdRng::seed_from_u64(i as u64));
+    let plans: Vec<Plan> = (0..images.len()).map(plan).collect();
+    let (normalise, layout) = (Normalise::IMAGENET, Layout::Chw);
+    let values =
+        |tensor: candle_core::Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+
+    let bytes = images.iter().map(|image| image.pixels().len() as u64).sum();
+    let mut loading = Pictures::load(&device, bytes).unwrap();
+    for image in &images {
+        loading.push(image.view()).unwrap();
+    }
+    let stay = loading.finish().unwrap();
+    let mut pass = Passing::new(&device).unwrap();
+    let (mut staying, mut passing, mut want) = (Vec::new(), Vec::new(), Vec::new());
+    for start in (0..images.len()).step_by(8) {
+        let views = (start..start + 8).map(|i| (i, &plans[i]));
+        staying.push(stay.views(views, &normalise, layout, DType::F32).unwrap());
+        let sent = pass.send(images[start..start + 8].iter().map(Image::view)).unwrap();
+        let views = (0..8).map(|i| (i, &plans[start + i]));
+        passing.push(pass.views(&sent, views, &normalise, layout, DType::F32).unwrap());
+        for i in start..start + 8 {
+            let mut view = vec![0.0; 3 * 32 * 32];
+            let mut workspace = pretext_augment::Workspace::new();
+            let image = images[i].view();
+            plans[i].write(image, &normalise, layout, &mut workspace, &mut view).unwrap();
+            want.extend(view);
+        }
+    }
+    assert!(staying.into_iter().flat_map(values).eq(want.iter().copied()), "that stay");
+    assert!(passing.into_iter().flat_map(values).eq(want.iter().copied()), "that pass");
 }
