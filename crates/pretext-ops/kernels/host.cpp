@@ -12,6 +12,7 @@
 namespace {
 
 using pretext::Bf16;
+using pretext::F16;
 
 // Arguments come as 8 bytes each.
 template <class A>
@@ -47,7 +48,8 @@ Kernel kernel(void (*)(uint32_t, A...)) {
 
 #define NAMED(NAME, FUNCTION) {NAME, kernel<FUNCTION>(FUNCTION)}
 #define TYPED(NAME)                                                                               \
-    NAMED(#NAME "_f32", &pretext::NAME<float>), NAMED(#NAME "_bf16", &pretext::NAME<Bf16>)
+    NAMED(#NAME "_f32", &pretext::NAME<float>), NAMED(#NAME "_bf16", &pretext::NAME<Bf16>),     \
+        NAMED(#NAME "_f16", &pretext::NAME<F16>)
 #define PLAIN(NAME) NAMED(#NAME, &pretext::NAME)
 
 const std::map<std::string, Kernel> KERNELS = {

@@ -32,7 +32,57 @@ PRETEXT_FN float widen(Bf16 value) {
     return wide;
 }
 
+// IEEE 754's binary16.
+struct F16 {
+    uint16_t bits;
+};
+
+PRETEXT_FN float widen(F16 value) {
+    float wide;
+#ifdef __CUDA_ARCH__
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(value.bits));
+#else
+    const uint32_t exponent = (value.bits >> 10) & 31, mantissa = value.bits & 1023;
+    uint32_t bits = exponent == 31 ? 0x7f800000 | mantissa << 13 : (exponent + 112) << 23 | mantissa << 13;
+    if (exponent == 0) {
+        const float small = (float)mantissa * 0x1p-24f;
+        memcpy(&bits, &small, sizeof bits);
+    }
+    bits |= (uint32_t)(value.bits >> 15) << 31;
+    memcpy(&wide, &bits, sizeof wide);
+#endif
+    return wide;
+}
+
 PRETEXT_FN void narrow(float wide, float *to) { *to = wide; }
+
+// The nearest such number, the even one of two.
+PRETEXT_FN void narrow(float wide, F16 *to) {
+#ifdef __CUDA_ARCH__
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(to->bits) : "f"(wide));
+#else
+    uint32_t bits;
+    memcpy(&bits, &wide, sizeof bits);
+    const uint32_t sign = (bits >> 16) & 0x8000, size = bits & 0x7fffffff;
+    uint32_t rounded;
+    if (size > 0x7f800000) {
+        rounded = 0x7fff;
+    } else if (size >= 0x477ff000) {
+        rounded = sign | 0x7c00;
+    } else if (size >= 0x38800000) {
+        const uint32_t moved = size - 0x38000000;
+        rounded = sign | (moved + 0xfff + ((moved >> 13) & 1)) >> 13;
+    } else {
+        // Beside one half, the last bit of a float is worth as much as that of the smallest numbers.
+        float beside;
+        memcpy(&beside, &size, sizeof beside);
+        beside += 0.5f;
+        memcpy(&rounded, &beside, sizeof rounded);
+        rounded = sign | (rounded - 0x3f000000);
+    }
+    to->bits = (uint16_t)rounded;
+#endif
+}
 
 // The nearest such number, the even one of two.
 PRETEXT_FN void narrow(float wide, Bf16 *to) {

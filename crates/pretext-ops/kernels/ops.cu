@@ -5,6 +5,7 @@
 #include "pixels.cuh"
 
 using pretext::Bf16;
+using pretext::F16;
 
 #define KERNEL(NAME, PARAMETERS, CALL)                                                            \
     extern "C" __global__ void __launch_bounds__(256) NAME PARAMETERS {                           \
@@ -56,6 +57,7 @@ using pretext::Bf16;
 
 FOR(float, f32)
 FOR(Bf16, bf16)
+FOR(F16, f16)
 
 KERNEL(join_sums, (uint32_t count, const double *parts, uint32_t n, uint32_t columns, double *out),
        join_sums(i, parts, n, columns, out))

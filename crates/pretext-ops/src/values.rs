@@ -91,13 +91,13 @@ pub(crate) fn output<T: WithDType>(values: Vec<T>, shape: impl Into<Shape>) -> (
 
 /// Refuses tensors that an operator cannot take together.
 pub(crate) fn check(op: &str, tensors: &[&Tensor]) -> Result<()> {
-    if let Some(tensor) = tensors.iter().find(|tensor| tensor.dtype() == DType::BF16) {
+    if let Some(tensor) = tensors.iter().find(|tensor| is_narrow(tensor.dtype())) {
         bail!("{op}: the dtype is {:?}, it must be f32 or f64", tensor.dtype())
     }
     check_pictures(op, tensors)
 }
 
-/// The same where pictures may be `bf16`, for which parameters are `f32`.
+/// The same where pictures may be `bf16`, or on a GPU `f16`, for which parameters are `f32`.
 pub(crate) fn check_with(op: &str, pictures: &[&Tensor], parameters: &[&Tensor]) -> Result<()> {
     check_pictures(op, pictures)?;
     check(op, parameters)?;
@@ -111,7 +111,12 @@ pub(crate) fn check_with(op: &str, pictures: &[&Tensor], parameters: &[&Tensor])
 
 /// The dtype of the parameters that a picture meets.
 pub(crate) fn parameters_of(picture: &Tensor) -> DType {
-    if picture.dtype() == DType::BF16 { DType::F32 } else { picture.dtype() }
+    if is_narrow(picture.dtype()) { DType::F32 } else { picture.dtype() }
+}
+
+/// Whether numbers are stored in half of what they are computed in.
+fn is_narrow(dtype: DType) -> bool {
+    matches!(dtype, DType::BF16 | DType::F16)
 }
 
 /// Whether the operators for a GPU are there and meant.
@@ -139,11 +144,12 @@ pub(crate) fn check_pictures(op: &str, tensors: &[&Tensor]) -> Result<()> {
         if !tensor.device().same_device(tensors[0].device()) {
             bail!("{op}: tensors lie on {:?} and {:?}", tensors[0].device(), tensor.device())
         }
-        if !matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::BF16) {
+        let there = on_gpu(tensor) && tensor.dtype() == DType::F16;
+        if !there && !matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::BF16) {
             bail!("{op}: the dtype is {:?}, it must be f32 or f64", tensor.dtype())
         }
         if on_gpu(tensor) && tensor.dtype() == DType::F64 {
-            bail!("{op}: the dtype is {:?}, on a GPU it must be f32 or bf16", tensor.dtype())
+            bail!("{op}: the dtype is {:?}, on a GPU it must be f32, bf16 or f16", tensor.dtype())
         }
         if tensor.dtype() != tensors[0].dtype() {
             bail!("{op}: the dtypes {:?} and {:?} differ", tensors[0].dtype(), tensor.dtype())

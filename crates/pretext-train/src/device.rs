@@ -127,12 +127,12 @@ impl Device {
             "f16 is for GPUs; on the processor give bf16 or f32".into()
         })?;
         #[cfg(feature = "cuda")]
-        if precision == Precision::Bf16 {
-            pretext_ops::cuda::check_bf16(&self.device).map_err(|error| Error::Device {
-                device: self.name.clone(),
-                problem: one_line(&error),
-            })?;
+        match precision {
+            Precision::F32 => Ok(()),
+            Precision::Bf16 => pretext_ops::cuda::check_bf16(&self.device),
+            Precision::F16 => pretext_ops::cuda::check_f16(&self.device),
         }
+        .map_err(|error| Error::Device { device: self.name.clone(), problem: one_line(&error) })?;
         Ok(())
     }
 

@@ -125,6 +125,22 @@ pub fn check_bf16(device: &Device) -> Result<()> {
     }
 }
 
+/// Refuses a GPU that cannot compute in `f16`, or a build without such kernels; nothing is refused on
+/// the processor.
+///
+/// # Errors
+/// If so, in one line.
+pub fn check_f16(device: &Device) -> Result<()> {
+    let sum = Tensor::zeros(1, DType::F16, device).and_then(|zero| &zero + &zero);
+    match sum {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let says = first_line(&error);
+            Err(Error::Msg(format!("this build's kernels have no f16 for this GPU ({says})")))
+        }
+    }
+}
+
 /// Bytes of a GPU's memory that nobody has; `None` for the processor.
 ///
 /// # Errors

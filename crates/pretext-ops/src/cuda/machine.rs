@@ -8,7 +8,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage, WrapErr as _};
 use candle_core::{DType, Result, Storage, Tensor, bail};
-use half::bf16;
+use half::{bf16, f16};
 
 use super::cudnn;
 use crate::conv2d::Geometry;
@@ -57,8 +57,9 @@ impl Place for Gpu {
         match storage.dtype() {
             DType::F32 => Ok(self.inside(storage.as_cuda_slice::<f32>()?, start, end)),
             DType::BF16 => Ok(self.inside(storage.as_cuda_slice::<bf16>()?, start, end)),
+            DType::F16 => Ok(self.inside(storage.as_cuda_slice::<f16>()?, start, end)),
             DType::U32 => Ok(self.inside(storage.as_cuda_slice::<u32>()?, start, end)),
-            other => bail!("on a GPU numbers are f32, bf16 or u32, not {other:?}"),
+            other => bail!("on a GPU numbers are f32, bf16, f16 or u32, not {other:?}"),
         }
     }
 
@@ -66,7 +67,8 @@ impl Place for Gpu {
         match dtype {
             DType::F32 => Ok(self.typed::<f32>(memory, count)),
             DType::BF16 => Ok(self.typed::<bf16>(memory, count)),
-            other => bail!("on a GPU results are f32 or bf16, not {other:?}"),
+            DType::F16 => Ok(self.typed::<f16>(memory, count)),
+            other => bail!("on a GPU results are f32, bf16 or f16, not {other:?}"),
         }
     }
 

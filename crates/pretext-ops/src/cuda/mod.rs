@@ -12,6 +12,6 @@ mod machine;
 mod memory;
 mod plan;
 
-pub use self::device::{check_bf16, device, devices, free_memory};
+pub use self::device::{check_bf16, check_f16, device, devices, free_memory};
 pub(crate) use self::machine::Gpu;
 pub use self::memory::{MemoryUse, forget_peak, memory_use};

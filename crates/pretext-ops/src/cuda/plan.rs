@@ -99,7 +99,10 @@ impl Plan {
                 sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
                 sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
             ),
-            other => bail!("on a GPU convolutions are of f32 or bf16, not {other:?}"),
+            DType::F16 => {
+                (sys::cudnnDataType_t::CUDNN_DATA_HALF, sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH)
+            }
+            other => bail!("on a GPU convolutions are of f32, bf16 or f16, not {other:?}"),
         };
         let format = match order {
             Order::ChannelsLast => sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC,
@@ -176,7 +179,7 @@ impl Plan {
         let Some((algorithm, math)) = chosen else { return Ok(None) };
         // SAFETY: the descriptors live.
         let workspace = unsafe {
-            if dtype == DType::BF16 {
+            if dtype != DType::F32 {
                 // A choice is for one way of multiplying; `f32` keeps to its own.
                 result::set_convolution_math_type(conv, math)?;
             }
@@ -214,7 +217,7 @@ impl Plan {
         let (conv, room) = (self.convolution.descriptor, place(workspace));
         let size = self.workspace;
         // SAFETY: the descriptors say what lies there, packed and of one dtype; the workspace is at
-        // least as large as the algorithm asked for; factors of `f32` pictures and `bf16` are `f32`.
+        // least as large as the algorithm asked for; factors of `f32`, `bf16` and `f16` pictures are `f32`.
         unsafe {
             match self.algorithm {
                 Algorithm::Forward(algorithm) => result::convolution_forward(

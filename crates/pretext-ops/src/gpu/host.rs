@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, Var, bail};
-use half::bf16;
+use half::{bf16, f16};
 
 use super::pixels::Table;
 use super::product::{At, Form, Order, Product};
@@ -68,6 +68,7 @@ impl Host {
         let bytes: Vec<u8> = match tensor.dtype() {
             DType::F32 => bytes(tensor.to_vec1::<f32>().unwrap(), f32::to_ne_bytes),
             DType::BF16 => bytes(tensor.to_vec1::<bf16>().unwrap(), bf16::to_ne_bytes),
+            DType::F16 => bytes(tensor.to_vec1::<f16>().unwrap(), f16::to_ne_bytes),
             DType::U32 => bytes(tensor.to_vec1::<u32>().unwrap(), u32::to_ne_bytes),
             other => panic!("{other:?}"),
         };
@@ -242,6 +243,7 @@ impl Place for Host {
         Ok(match storage {
             CpuStorage::F32(values) => values[start..].as_ptr() as u64,
             CpuStorage::BF16(values) => values[start..].as_ptr() as u64,
+            CpuStorage::F16(values) => values[start..].as_ptr() as u64,
             CpuStorage::U32(values) => values[start..].as_ptr() as u64,
             other => bail!("{other:?}"),
         })
@@ -254,6 +256,8 @@ impl Place for Host {
             DType::F32 => CpuStorage::F32(unsafe { read(memory.at(), count) }),
             // SAFETY: as above.
             DType::BF16 => CpuStorage::BF16(unsafe { read(memory.at(), count) }),
+            // SAFETY: as above.
+            DType::F16 => CpuStorage::F16(unsafe { read(memory.at(), count) }),
             other => bail!("{other:?}"),
         }))
     }
@@ -292,8 +296,11 @@ fn products(g: &Geometry, (dtype, order): Form, product: Product, at: At) {
         let floats = |address| unsafe { read::<f32>(address, count) };
         // SAFETY: as above.
         let halves = |address| unsafe { read::<bf16>(address, count) };
+        // SAFETY: as above.
+        let f16s = |address| unsafe { read::<f16>(address, count) };
         match dtype {
             DType::F32 => floats(address).into_iter().map(f64::from).collect(),
+            DType::F16 => f16s(address).into_iter().map(f64::from).collect(),
             _ => halves(address).into_iter().map(f64::from).collect(),
         }
     };
@@ -334,6 +341,7 @@ fn products(g: &Geometry, (dtype, order): Form, product: Product, at: At) {
         unsafe {
             match dtype {
                 DType::F32 => (address as *mut f32).add(i).write(value as f32),
+                DType::F16 => (address as *mut f16).add(i).write(f16::from_f64(value)),
                 _ => (address as *mut bf16).add(i).write(bf16::from_f64(value)),
             }
         }

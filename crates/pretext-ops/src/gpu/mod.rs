@@ -12,6 +12,8 @@ pub(crate) mod pixels;
 pub(crate) mod product;
 
 #[cfg(test)]
+mod half_test;
+#[cfg(test)]
 mod host;
 #[cfg(test)]
 mod kernels_test;
@@ -111,7 +113,8 @@ pub(crate) fn of_dtype(kernel: &str, dtype: DType) -> Result<String> {
     match dtype {
         DType::F32 => Ok(format!("{kernel}_f32")),
         DType::BF16 => Ok(format!("{kernel}_bf16")),
-        other => bail!("on a GPU pictures are f32 or bf16, not {other:?}"),
+        DType::F16 => Ok(format!("{kernel}_f16")),
+        other => bail!("on a GPU pictures are f32, bf16 or f16, not {other:?}"),
     }
 }
 

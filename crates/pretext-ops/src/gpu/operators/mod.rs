@@ -1,6 +1,6 @@
 //! The operators on tensors that lie on a machine, as nodes of candle's graph.
 //!
-//! Pictures are `[N, H, W, C]`, `f32` or `bf16`. Callers have checked shapes and dtypes.
+//! Pictures are `[N, H, W, C]`, `f32`, `bf16` or `f16`. Callers have checked shapes and dtypes.
 
 mod activation;
 mod conv2d;
