@@ -239,7 +239,8 @@ pub(crate) struct RunArgs {
 #[derive(clap::Args)]
 pub(crate) struct MachineArgs {
     /// Where to compute: cpu, cuda or cuda:N (a GPU, by its number), or auto, the first GPU if there is
-    /// one. GPUs are for builds with the feature cuda
+    /// one. GPUs are for builds with the feature cuda. Training on one is deterministic, without a
+    /// switch: the same bits in each run on the same model of GPU
     #[arg(long, value_name = "DEVICE", default_value_t, help_heading = "Machine")]
     pub(crate) device: DeviceChoice,
     /// Threads; results do not depend on them [default: all cores]
