@@ -85,7 +85,7 @@ impl Heard {
 fn begin(
     device: &Device,
     resume: bool,
-    stop: impl Fn(u32, usize) -> bool + Send,
+    stop: impl Fn(u32, usize) -> bool + Send + Sync,
     work: impl FnOnce(&mut Control<'_>) -> pretext_train::Result<Outcome>,
 ) -> (Outcome, Heard) {
     let (mut heard, flag) = (Heard::default(), AtomicBool::new(false));
