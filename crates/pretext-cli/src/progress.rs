@@ -34,7 +34,8 @@ impl Progress {
                 (self.epochs, self.steps) = (*epochs, *steps as u64);
                 self.line(recipe);
                 self.line(&format!(
-                    "{pictures} pictures, {steps} steps an epoch, {:.1} million parameters",
+                    "{pictures} pictures, {} an epoch, {:.1} million parameters",
+                    counted(*steps, "step"),
                     *parameters as f64 / 1e6
                 ));
                 self.bar.set_length(self.steps * u64::from(self.epochs));
@@ -120,6 +121,11 @@ fn epoch_line(epoch: &Epoch, epochs: u32) -> String {
         1 => line + "  1 damaged picture left out",
         n => line + &format!("  {n} damaged pictures left out"),
     }
+}
+
+/// `1 step`, `2 steps`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

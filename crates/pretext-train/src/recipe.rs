@@ -241,11 +241,11 @@ impl FinetuneRecipe {
 impl Common {
     fn line(&self) -> String {
         format!(
-            "{} at {} px{}, {} epochs of batches of {}, {} at {} ({}), weight decay {}, crops from {}, seed {}",
+            "{} at {} px{}, {} of batches of {}, {} at {} ({}), weight decay {}, crops from {}, seed {}",
             self.encoder,
             self.size,
             self.precision.words(),
-            self.epochs,
+            counted(self.epochs, "epoch"),
             self.batch_size,
             optimisers::ALL
                 .iter()
@@ -265,6 +265,11 @@ impl Common {
             self.seed,
         )
     }
+}
+
+/// `1 epoch`, `2 epochs`.
+fn counted(count: u32, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Names as a list for an error message.
@@ -300,6 +305,16 @@ mod tests {
         for (share, want) in shares.iter().zip([0.01, 0.1, 1.0]) {
             assert!((share - want).abs() < 1e-12, "{shares:?}");
         }
+    }
+
+    #[test]
+    fn one_epoch_is_one() {
+        let line = |epochs| {
+            let common = Common { epochs, ..Common::default() };
+            FinetuneRecipe { common, ..FinetuneRecipe::default() }.line()
+        };
+        assert!(line(1).contains(" px, 1 epoch of batches of "), "{}", line(1));
+        assert!(line(20).contains(" px, 20 epochs of batches of "), "{}", line(20));
     }
 
     #[test]

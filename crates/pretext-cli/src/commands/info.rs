@@ -14,6 +14,7 @@ use pretext_train::saved::{FileKind, WeightFile};
 use super::say;
 use crate::args::InfoArgs;
 use crate::failure;
+use crate::progress::counted;
 
 pub(super) fn run(args: &InfoArgs) -> Result<ExitCode> {
     let Some(path) = args.path.as_deref() else {
@@ -38,7 +39,8 @@ pub(super) fn run(args: &InfoArgs) -> Result<ExitCode> {
         say(format_args!("checkpoint      {}", standing.recipe))?;
         say(format_args!("data            {}", standing.fingerprint))?;
         let (epochs, step) = (standing.epochs.len(), standing.step);
-        say(format_args!("stands behind   {epochs} epochs and {step} steps"))?;
+        let (epochs, steps) = (counted(epochs, "epoch"), counted(step, "step"));
+        say(format_args!("stands behind   {epochs} and {steps}"))?;
     } else {
         weight_file(path, &file)?;
     }
@@ -110,7 +112,8 @@ fn weight_file(path: &Path, file: &WeightFile) -> Result<()> {
 fn history(pretrained: &Pretrained) -> String {
     let Pretrained { task, epochs, seed, pretrained_on, initial_weights, .. } = pretrained;
     format!(
-        "{task}, {epochs} epochs on {}, seed {seed}, from {}",
+        "{task}, {} on {}, seed {seed}, from {}",
+        counted(*epochs as usize, "epoch"),
         pretrained_on.join(" and "),
         origin(initial_weights)
     )
