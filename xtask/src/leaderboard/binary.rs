@@ -6,21 +6,24 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use super::gpus::Device;
+
 /// The binary, perhaps not built yet.
 pub(super) struct Pretext {
     path: Option<PathBuf>,
+    device: Device,
 }
 
 impl Pretext {
-    pub(super) fn new(path: Option<PathBuf>) -> Self {
-        Self { path }
+    pub(super) fn new(path: Option<PathBuf>, device: Device) -> Self {
+        Self { path, device }
     }
 
     /// The binary, built if need be.
     pub(super) fn path(&mut self) -> Result<PathBuf> {
         Ok(match &self.path {
             Some(path) => std::path::absolute(path)?,
-            None => self.path.insert(build()?).clone(),
+            None => self.path.insert(build(self.device)?).clone(),
         })
     }
 
@@ -58,12 +61,13 @@ impl Pretext {
     }
 }
 
-fn build() -> Result<PathBuf> {
+fn build(device: Device) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = crate::root();
     let output = Command::new(cargo)
         .current_dir(&root)
         .args(["build", "--release", "--package", "pretext-cli", "--message-format", "json"])
+        .args((device == Device::Cuda).then_some(["--features", "cuda"]).iter().flatten())
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::binary::Pretext;
+use super::gpus::Device;
 use super::plan::{Matrix, RANDOM, Step};
 use crate::{hex, short, write_whole};
 
@@ -30,7 +31,7 @@ pub(super) struct Frozen {
     pub(super) name: String,
     /// The cell whose encoder it begins with.
     pub(super) after: Option<usize>,
-    /// What the binary is told, besides folders and threads.
+    /// What the binary is told, besides folders, threads and device.
     pub(super) arguments: Vec<String>,
     pub(super) code: Value,
     pub(super) fingerprint: String,
@@ -208,6 +209,7 @@ impl Frozen {
         out: &Path,
         cells: &[Self],
         threads: Option<usize>,
+        device: Device,
     ) -> Vec<String> {
         let mut arguments = self.arguments.clone();
         let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
@@ -219,6 +221,7 @@ impl Frozen {
         if let Some(threads) = threads {
             flag("threads", threads.to_string());
         }
+        arguments.extend(device.flag().into_iter().flatten());
         arguments.push("--resume".into());
         arguments
     }

@@ -72,7 +72,8 @@ pub(super) fn section(rows: &[Row<'_>]) -> Result<String> {
         if confusions.is_empty() {
             continue;
         }
-        let name = format!("{}, {} px, {} epochs", cell.init, cell.size, cell.epochs);
+        let name =
+            format!("{}, {} px, {}", cell.init, cell.size, rows::counted(cell.epochs, "epoch"));
         let _ = writeln!(html, "<details><summary>{}</summary>", escape(&name));
         html.push_str(&table(&name, cell.runs.len(), &confusions));
         if let Some((folder, record)) = example(cell) {

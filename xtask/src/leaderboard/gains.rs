@@ -120,10 +120,10 @@ fn told(row: &Row<'_>, gain: &Gain) -> String {
         ", one run".into()
     };
     format!(
-        "{} at {} px after {} epochs: {} points{interval}{}",
+        "{} at {} px after {}: {} points{interval}{}",
         row.cell.init,
         row.cell.size,
-        row.cell.epochs,
+        rows::counted(row.cell.epochs, "epoch"),
         rows::points(gain.difference),
         if row.broken.is_empty() { "" } else { ", breaks a rule" },
     )

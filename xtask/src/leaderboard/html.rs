@@ -68,7 +68,12 @@ fn lead(rows: &[Row<'_>], board: &Board) -> String {
             row.cell.init
         )
     });
-    format!("{runs} runs in {} rows, {tasks} pretrainings.{gain}", rows.len())
+    format!(
+        "{} in {}, {}.{gain}",
+        rows::counted(runs as u64, "run"),
+        rows::counted(rows.len() as u64, "row"),
+        rows::counted(tasks as u64, "pretraining")
+    )
 }
 
 fn results(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> String {
@@ -185,7 +190,11 @@ fn learning_curves(board: &Board) -> String {
         let loss = lines(|epoch| Some(epoch.train_loss));
         let charts =
             [chart("Accuracy on val/", " %", &accuracy), chart("Training loss", "", &loss)];
-        html.push_str(&figure(&format!("{size} px, {epochs} epochs"), &charts, &accuracy));
+        html.push_str(&figure(
+            &format!("{size} px, {}", rows::counted(epochs, "epoch")),
+            &charts,
+            &accuracy,
+        ));
     }
     let losses = |value: fn(&Epoch) -> Option<f64>| -> Vec<Line> {
         let runs = board.pretrainings.iter();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::cells::Frozen;
+use super::gpus::{self, Device};
 use super::memory::Memory;
 use crate::{Ends, say_error, short};
 
@@ -26,10 +27,20 @@ pub(super) struct Local<'a> {
     pub(super) out: &'a Path,
     pub(super) cells: &'a [Frozen],
     pub(super) binary: PathBuf,
-    /// Cells side by side; by default as many as cores and memory allow.
+    /// Cells side by side; by default as many as cores, or GPUs, and memory allow.
     pub(super) jobs: Option<usize>,
     /// Threads of each.
     pub(super) threads: Option<usize>,
+    pub(super) device: Device,
+}
+
+/// A run that goes on.
+struct Running {
+    /// Which of the cells' states is its own.
+    at: usize,
+    child: Child,
+    /// The GPU that it was given.
+    gpu: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -56,24 +67,28 @@ impl Local<'_> {
             .collect();
         let open = states.iter().filter(|(_, state)| *state == State::Open).count();
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let jobs = self.jobs.unwrap_or(cores / self.threads.unwrap_or(THREADS).max(1));
+        let gpus = if self.device == Device::Cuda && open > 0 { gpus::find()? } else { Vec::new() };
+        let jobs = self.jobs.unwrap_or(match gpus.len() {
+            0 => cores / self.threads.unwrap_or(THREADS).max(1),
+            gpus => gpus,
+        });
         let jobs = jobs.clamp(1, open.max(1));
         let threads = self.threads.or((jobs > 1).then(|| (cores / jobs).max(1)));
-        let mut running: Vec<(usize, Child)> = Vec::new();
+        let mut running: Vec<Running> = Vec::new();
         let mut memory = Memory::default();
         let mut passed_on = false;
         loop {
             if stop.load(Ordering::Relaxed) && !passed_on {
                 passed_on = true;
-                running.iter().for_each(|(_, child)| terminate(child));
+                running.iter().for_each(|run| terminate(&run.child));
             }
             let mut i = 0;
             while i < running.len() {
-                let Some(status) = running[i].1.try_wait()? else {
+                let Some(status) = running[i].child.try_wait()? else {
                     i += 1;
                     continue;
                 };
-                let (at, _) = running.swap_remove(i);
+                let Running { at, .. } = running.swap_remove(i);
                 let cell = &self.cells[states[at].0];
                 states[at].1 = match status.code() {
                     Some(0) if cell.is_done(self.out) => State::Done,
@@ -97,7 +112,7 @@ impl Local<'_> {
             } else {
                 while running.len() < jobs
                     && (self.jobs.is_some()
-                        || memory.has_room(running.iter().map(|(_, child)| child.id())))
+                        || memory.has_room(running.iter().map(|run| run.child.id())))
                 {
                     let Some((at, wait)) = self.next(&states) else { break };
                     let index = states[at].0;
@@ -108,7 +123,10 @@ impl Local<'_> {
                         self.cells[index].name,
                         if wait { ", which another process works on" } else { "" }
                     ));
-                    running.push((at, self.start(index, wait, jobs > 1, threads)?));
+                    let taken: Vec<_> = running.iter().map(|run| run.gpu.as_deref()).collect();
+                    let gpu = gpus::next(&gpus, &taken).map(str::to_owned);
+                    let child = self.start(index, wait, jobs > 1, threads, gpu.as_deref())?;
+                    running.push(Running { at, child, gpu });
                     states[at].1 = State::Running;
                 }
                 if running.is_empty() {
@@ -150,9 +168,11 @@ impl Local<'_> {
         wait: bool,
         shared: bool,
         threads: Option<usize>,
+        gpu: Option<&str>,
     ) -> Result<Child> {
         let mut command = Command::new(&self.binary);
-        command.args(self.cells[index].command(self.out, self.cells, threads));
+        command.args(self.cells[index].command(self.out, self.cells, threads, self.device));
+        command.envs(gpu.map(|gpu| (gpus::VISIBLE, gpu)));
         if wait {
             command.arg("--wait");
         }
@@ -196,7 +216,8 @@ impl Local<'_> {
             return Err(Ends { code: BUSY as u8, told }.into());
         }
         let stop = stop_on_signals()?;
-        let mut child = self.start(index, true, false, self.threads)?;
+        // Its scheduler has given it a GPU, if any.
+        let mut child = self.start(index, true, false, self.threads, None)?;
         let mut passed_on = false;
         let status = loop {
             if let Some(status) = child.try_wait()? {

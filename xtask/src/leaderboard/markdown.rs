@@ -110,11 +110,13 @@ pub(super) fn notes(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Vec<Str
         let seconds: f64 = runs.map(|record| record.seconds).sum::<f64>()
             + board.pretrainings.iter().map(|run| run.record.seconds).sum::<f64>();
         let commit = record.code.commit.as_ref();
+        let device = record.machine.device.as_ref().filter(|device| *device != "cpu");
         notes.push(format!(
-            "Trained in {} on {} with {} threads, by pretext {}{}.",
+            "Trained in {} on {}{} with {}, by pretext {}{}.",
             rows::duration(seconds),
+            device.map_or(String::new(), |device| format!("{device} and ")),
             record.machine.processor,
-            record.machine.threads,
+            rows::counted(record.machine.threads as u64, "thread"),
             record.code.version,
             commit.map_or(String::new(), |commit| format!(" at commit {commit}")),
         ));
@@ -127,10 +129,10 @@ fn pretraining(run: &Pretraining) -> String {
     let last = record.epochs.last();
     let val = last.and_then(|epoch| epoch.val_loss);
     format!(
-        "{} was pretrained at {} px for {} epochs on the pixels of {}: train loss {:.4}{}, {}.",
+        "{} was pretrained at {} px for {} on the pixels of {}: train loss {:.4}{}, {}.",
         run.task,
         run.size,
-        record.epochs.len(),
+        rows::counted(record.epochs.len() as u64, "epoch"),
         record.data.pretrained_on.join(" and "),
         last.map_or(f64::NAN, |epoch| epoch.train_loss),
         val.map_or(String::new(), |loss| format!(", val loss {loss:.4}")),

@@ -7,6 +7,7 @@ mod chart;
 mod confusions;
 mod data;
 mod gains;
+mod gpus;
 mod html;
 mod launch;
 mod markdown;
@@ -78,7 +79,11 @@ pub(crate) struct Args {
     /// Where cells run
     #[arg(long, value_enum, default_value_t = Launcher::Local, value_name = "NAME")]
     launcher: Launcher,
-    /// Cells side by side [default: one for every four cores while memory lasts; with slurm as many as it allows]
+    /// Where runs compute: with cuda, each of those side by side has a GPU of CUDA_VISIBLE_DEVICES, or
+    /// of all that nvidia-smi lists
+    #[arg(long, value_enum, default_value_t = gpus::Device::Cpu, value_name = "NAME")]
+    device: gpus::Device,
+    /// Cells side by side [default: one for every four cores, or every GPU, while memory lasts; with slurm as many as it allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// An argument for sbatch, such as --sbatch-arg=--time=4:00:00; may be given again
@@ -131,7 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         // A missing archive is told before the first hour, not after the last.
         matrix.data_for(step.size())?;
     }
-    let mut pretext = Pretext::new(args.pretext.clone());
+    let mut pretext = Pretext::new(args.pretext.clone(), args.device);
     let wanted = cells::freeze(&mut matrix, &mut pretext)?;
     let recipe =
         toml::to_string(&matrix.recipe()).context("the recipe cannot be written as TOML")?;
@@ -152,7 +157,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             records::finished(step, &matrix)?;
         }
         let binary = pretext.path()?;
-        let base = slurm::base(&matrix.out, &binary, args.threads)?;
+        let base = slurm::base(&matrix.out, &binary, args.threads, args.device)?;
         let mut report = base.clone();
         let kept = matrix.out.join("recipe.toml").display().to_string();
         report.extend(["--report".into(), "--recipe".into(), kept]);
@@ -164,8 +169,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let jobs = args.jobs.map(usize::from);
         match args.launcher {
             Launcher::Local => {
-                let (out, cells, threads) = (&matrix.out, &cells[..], args.threads);
-                launch::Local { out, cells, binary, jobs, threads }.run(&wanted)?;
+                let (out, cells) = (&matrix.out, &cells[..]);
+                let (threads, device) = (args.threads, args.device);
+                launch::Local { out, cells, binary, jobs, threads, device }.run(&wanted)?;
             }
             Launcher::Print => {
                 slurm::print(&base, &open, &report);
@@ -213,7 +219,7 @@ fn one_cell(args: &Args, index: usize, out: &Path) -> Result<()> {
     if cells.is_empty() {
         bail!("{} holds no cells.json; start a leaderboard with this --out first", short(out))
     }
-    let mut pretext = Pretext::new(args.pretext.clone());
+    let mut pretext = Pretext::new(args.pretext.clone(), args.device);
     if let Some(cell) = cells.get(index).filter(|cell| !cell.is_done(out)) {
         let now = pretext.preview(&cell.arguments)?;
         if now["code"] != cell.code {
@@ -227,8 +233,9 @@ fn one_cell(args: &Args, index: usize, out: &Path) -> Result<()> {
             bail!("cell {index}: the data changed since it was frozen; start the leaderboard again")
         }
     }
-    let (cells, binary, threads) = (&cells[..], pretext.path()?, args.threads);
-    launch::Local { out, cells, binary, jobs: Some(1), threads }.run_one(index)
+    let (cells, binary) = (&cells[..], pretext.path()?);
+    let (threads, device) = (args.threads, args.device);
+    launch::Local { out, cells, binary, jobs: Some(1), threads, device }.run_one(index)
 }
 
 /// Draws input, target and prediction of each pretraining, where that is not done yet.

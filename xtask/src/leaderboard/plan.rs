@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use super::gpus::Device;
 use super::recipe::{self, Recipe};
-use super::{Args, shell};
+use super::{Args, rows, shell};
 use crate::short;
 
 /// The initial weights that are no pretext task.
@@ -51,6 +52,7 @@ pub(super) struct Matrix {
     pub(super) batch_size: usize,
     pub(super) include_val_pixels: bool,
     threads: Option<usize>,
+    device: Device,
     /// The file the recipe was read from, and its tables of further flags.
     file: Option<PathBuf>,
     tables: [toml::Table; 2],
@@ -90,7 +92,8 @@ fn data_name(data: &str) -> String {
 
 impl Matrix {
     pub(super) fn new(args: &Args) -> Result<Self> {
-        let (file, out, threads) = (args.recipe.clone(), args.out.clone(), args.threads);
+        let (file, out) = (args.recipe.clone(), args.out.clone());
+        let (threads, device) = (args.threads, args.device);
         let args = Recipe::of(args)?;
         let data = args.data.unwrap_or_else(|| "sample".into());
         let wang = data == "imagewang";
@@ -155,6 +158,7 @@ impl Matrix {
             }),
             include_val_pixels: args.include_val_pixels.unwrap_or(false),
             threads,
+            device,
             file,
             tables: [args.pretrain, args.finetune],
             directories: Vec::new(),
@@ -328,6 +332,7 @@ impl Step {
         if let Some(threads) = matrix.threads {
             flag("threads", threads.to_string());
         }
+        arguments.extend(matrix.device.flag().into_iter().flatten());
         arguments
     }
 
@@ -374,7 +379,8 @@ impl Step {
         match self {
             Self::Pretrain { task, size } => format!("pretraining on {task} at {size} px"),
             Self::Finetune { init, size, epochs, seed } => {
-                format!("fine-tuning at {size} px for {epochs} epochs from {init}, seed {seed}")
+                let epochs = rows::counted(*epochs, "epoch");
+                format!("fine-tuning at {size} px for {epochs} from {init}, seed {seed}")
             }
         }
     }

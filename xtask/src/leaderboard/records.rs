@@ -55,6 +55,8 @@ impl Code {
 pub(super) struct Machine {
     pub(super) processor: String,
     pub(super) threads: usize,
+    /// `cpu`, or a GPU; records of old have none.
+    pub(super) device: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -40,12 +40,12 @@ pub(super) fn recipes(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Strin
         });
         let _ = writeln!(
             html,
-            "<details><summary>{}, {} px, {} epochs</summary>\n{recipes}\
+            "<details><summary>{}, {} px, {}</summary>\n{recipes}\
              <p class=\"note\">{} in {}{shared}.</p>\n{}</details>",
             escape(&cell.init),
             cell.size,
-            cell.epochs,
-            if cell.runs.len() == 1 { "1 run".into() } else { format!("{} runs", cell.runs.len()) },
+            rows::counted(cell.epochs, "epoch"),
+            rows::counted(cell.runs.len() as u64, "run"),
             rows::duration(row.seconds())
                 + &row
                     .joules()

@@ -116,6 +116,14 @@ pub(super) fn points_interval(gain: &Gain) -> String {
     })
 }
 
+/// `1 run`, `2 runs`.
+pub(super) fn counted(count: impl Into<u64>, what: &str) -> String {
+    match count.into() {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
 /// A probability in whole percent, never more certain than a handful of runs can make it.
 pub(super) fn percent(probability: f64) -> String {
     match probability {
@@ -128,7 +136,7 @@ pub(super) fn percent(probability: f64) -> String {
 /// One published figure in words, and how it stands against the row.
 pub(super) fn cite(beside: &Beside) -> String {
     let Published { accuracy, method, runs, .. } = beside.figure;
-    let runs = if *runs == 1 { "1 run".into() } else { format!("{runs} runs") };
+    let runs = counted(*runs, "run");
     let beaten = match (beside.probability, beside.beaten()) {
         (Some(probability), Some(true)) => format!(", beaten: {}", percent(probability)),
         (Some(probability), _) => format!(", not beaten: {}", percent(probability)),
@@ -174,6 +182,7 @@ mod tests {
         assert_eq!(points_interval(&gain(Some(certainty))), "-0.40 to +5.00");
         assert_eq!(points_interval(&gain(None)), "");
         assert_eq!(percent(0.8149), "81 %");
+        assert_eq!([0, 1, 2].map(|runs: u32| counted(runs, "run")), ["0 runs", "1 run", "2 runs"]);
         assert_eq!(percent(0.999), "> 99 %");
         assert_eq!(duration(12.4), "12 s");
         assert_eq!(duration(200.0), "3 min 20 s");

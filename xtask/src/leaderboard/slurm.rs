@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::cells::Frozen;
+use super::gpus::Device;
 use super::shell;
 use crate::{say, say_error, short, write_whole};
 
@@ -14,7 +15,12 @@ use crate::{say, say_error, short, write_whole};
 const WARNING: u32 = 120;
 
 /// What runs one cell, but for its index.
-pub(super) fn base(out: &Path, binary: &Path, threads: Option<usize>) -> Result<Vec<String>> {
+pub(super) fn base(
+    out: &Path,
+    binary: &Path,
+    threads: Option<usize>,
+    device: Device,
+) -> Result<Vec<String>> {
     let this = std::env::current_exe().context("cannot tell where xtask is")?;
     let mut words = vec![this.display().to_string(), "leaderboard".into()];
     words.extend(["--out".into(), out.display().to_string()]);
@@ -22,6 +28,7 @@ pub(super) fn base(out: &Path, binary: &Path, threads: Option<usize>) -> Result<
     if let Some(threads) = threads {
         words.extend(["--threads".into(), threads.to_string()]);
     }
+    words.extend(device.flag().into_iter().flatten());
     Ok(words)
 }
 

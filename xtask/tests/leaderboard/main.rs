@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 mod cells;
+mod gpus;
 mod page;
 mod rules;
 
@@ -40,7 +41,9 @@ END
 fi
 echo "$kind $words" >> "$LOG"
 [ "$seed" = "$FAIL" ] && exit 1
+[ -n "$GPUS" ] && echo "begin $CUDA_VISIBLE_DEVICES" >> "$GPUS"
 [ -n "$SLOW" ] && sleep "$SLOW"
+[ -n "$GPUS" ] && echo "end $CUDA_VISIBLE_DEVICES" >> "$GPUS"
 mkdir -p "$out"
 sha256() { sha256sum | cut -d' ' -f1; }
 random() { echo "{\"kind\":\"random\",\"seed\":$1,\"sha256\":\"$(echo "$1" | sha256)\"}"; }
@@ -117,7 +120,12 @@ impl Bench {
     }
 
     fn run(&self, args: &[&str], fail: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_xtask"))
+        self.command(args, fail).output().unwrap()
+    }
+
+    fn command(&self, args: &[&str], fail: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
             .arg("leaderboard")
             .args(args)
             .arg("--pretext")
@@ -125,9 +133,8 @@ impl Bench {
             .arg("--out")
             .arg(self.path("out"))
             .env("LOG", self.path("log"))
-            .env("FAIL", fail)
-            .output()
-            .unwrap()
+            .env("FAIL", fail);
+        command
     }
 
     #[track_caller]
