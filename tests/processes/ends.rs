@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{data, mpirun, run, works};
+use crate::runs::{data, run};
+use crate::{mpirun, works};
 
 /// Two processes of which each writes its number and its exit code into `notes`, under a launcher
 /// that lets the other live when one dies.

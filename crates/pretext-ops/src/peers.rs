@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use candle_core::{Result, bail};
+use candle_core::{Result, Tensor, bail};
 
 /// Processes that do the same at the same time, each with its part of a batch.
 pub trait Peers: Send + Sync {
@@ -16,6 +16,19 @@ pub trait Peers: Send + Sync {
     /// # Errors
     /// If another process cannot be reached.
     fn sum(&self, values: &mut [f64]) -> Result<()>;
+
+    /// The sums of a tensor's numbers, `f64`, where it lies: on a GPU nothing waits for them.
+    ///
+    /// # Errors
+    /// As [`sum`](Self::sum).
+    fn sum_tensor(&self, values: &Tensor) -> Result<Tensor> {
+        let mut sums = values.flatten_all()?.to_vec1::<f64>()?;
+        self.sum(&mut sums)?;
+        Tensor::from_vec(sums, values.shape(), values.device())
+    }
+
+    /// How many values all parts have where this one has `count`: the same share of pictures.
+    fn whole(&self, count: usize) -> usize;
 }
 
 thread_local! {
@@ -44,6 +57,20 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// That of `count` values a channel in this part; their number is known, not their sums.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn of(count: usize) -> Self {
+        let peers = PEERS.with_borrow(Clone::clone);
+        let all = peers.as_ref().map_or(count, |peers| peers.whole(count));
+        Self { peers, count: all as f64 }
+    }
+
+    /// The processes that share it, if several do.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn peers(&self) -> Option<&dyn Peers> {
+        self.peers.as_deref()
+    }
+
     /// Makes of the mean and biased variance of each channel of this part, of `count` values a
     /// channel, those of the whole batch.
     ///
@@ -79,18 +106,6 @@ impl Batch {
             )
         }
         Ok(())
-    }
-
-    /// Refuses what a GPU cannot normalise: too few values a channel, or a batch of several processes.
-    ///
-    /// # Errors
-    /// If so.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn check_on_gpu(count: usize, dims: &[usize]) -> Result<()> {
-        if PEERS.with_borrow(Option::is_some) {
-            bail!("batch_norm: statistics over several processes are not computed on a GPU")
-        }
-        Self { peers: None, count: count as f64 }.check(dims)
     }
 
     /// What turns a biased variance into an unbiased one.

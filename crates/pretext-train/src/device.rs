@@ -16,7 +16,9 @@ pub enum DeviceChoice {
     Cpu,
     /// The GPU of that number, from 0.
     Gpu(usize),
-    /// The first GPU, if the build and the machine have one, else the processor.
+    /// The first GPU; of several processes that share a run, each its own.
+    OwnGpu,
+    /// That, if the build and the machine have one, else the processor.
     Auto,
 }
 
@@ -26,7 +28,7 @@ impl FromStr for DeviceChoice {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text.split_once(':') {
             None if text == "cpu" => Ok(Self::Cpu),
-            None if text == "cuda" => Ok(Self::Gpu(0)),
+            None if text == "cuda" => Ok(Self::OwnGpu),
             None if text == "auto" => Ok(Self::Auto),
             Some(("cuda", number)) if number.parse::<usize>().is_ok() => {
                 Ok(Self::Gpu(number.parse().unwrap_or_default()))
@@ -41,6 +43,7 @@ impl std::fmt::Display for DeviceChoice {
         match self {
             Self::Cpu => formatter.write_str("cpu"),
             Self::Gpu(ordinal) => write!(formatter, "cuda:{ordinal}"),
+            Self::OwnGpu => formatter.write_str("cuda"),
             Self::Auto => formatter.write_str("auto"),
         }
     }
@@ -79,7 +82,10 @@ impl Device {
             DeviceChoice::Cpu => Ok(Self::cpu()),
             DeviceChoice::Gpu(ordinal) => gpu(ordinal)
                 .map_err(|problem| Error::Device { device: choice.to_string(), problem }),
-            DeviceChoice::Auto => Ok(match gpu(0) {
+            DeviceChoice::OwnGpu => {
+                own_gpu().map_err(|problem| Error::Device { device: choice.to_string(), problem })
+            }
+            DeviceChoice::Auto => Ok(match own_gpu() {
                 Ok(device) => Self { choice, ..device },
                 Err(problem) => Self { choice, instead: Some(problem), ..Self::cpu() },
             }),
@@ -150,6 +156,16 @@ fn gpu(ordinal: usize) -> std::result::Result<Device, String> {
     Ok(Device { device, name, choice, behind: BEHIND, instead: None })
 }
 
+#[cfg(feature = "cuda")]
+fn own_gpu() -> std::result::Result<Device, String> {
+    gpu(crate::ranks::own_gpu(gpus()?.len()).map_err(|error| error.to_string())?)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn own_gpu() -> std::result::Result<Device, String> {
+    gpu(0)
+}
+
 #[cfg(not(feature = "cuda"))]
 fn gpu(_: usize) -> std::result::Result<Device, String> {
     Err("this build is for the processor alone; a build with `--features cuda` has GPUs".into())
@@ -172,12 +188,12 @@ mod tests {
         for (word, choice) in [
             ("cpu", DeviceChoice::Cpu),
             ("cuda:3", DeviceChoice::Gpu(3)),
+            ("cuda", DeviceChoice::OwnGpu),
             ("auto", DeviceChoice::Auto),
         ] {
             assert_eq!(word.parse(), Ok(choice));
             assert_eq!(choice.to_string(), word);
         }
-        assert_eq!("cuda".parse(), Ok(DeviceChoice::Gpu(0)));
         for word in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "mps"] {
             assert!(word.parse::<DeviceChoice>().is_err(), "{word}");
         }

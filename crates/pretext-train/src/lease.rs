@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::{Control, Event};
 use crate::error::{AtPath as _, Error, Result};
 use crate::files;
-use crate::ranks::Word;
+use crate::ranks::{Watch, Word};
 use crate::status::Status;
 
 /// Time between two heartbeats.
@@ -94,6 +94,7 @@ pub(crate) struct Lease {
     restarts: u32,
     status: Arc<Mutex<Status>>,
     lost: Arc<AtomicBool>,
+    watch: Watch,
     heart: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -105,6 +106,11 @@ pub(crate) struct Lease {
 /// # Errors
 /// [`Error::Busy`] if another process works there; or if the folder cannot be written to.
 pub(crate) fn take(out: &Path, control: &mut Control<'_>) -> Result<Option<Lease>> {
+    take_after(STALE, out, control)
+}
+
+/// [`take`], where a lease that was silent for `stale` counts as left behind.
+fn take_after(stale: Duration, out: &Path, control: &mut Control<'_>) -> Result<Option<Lease>> {
     let mut watched: Option<(u32, Vec<u8>, Instant)> = None;
     let mut told = false;
     loop {
@@ -124,7 +130,7 @@ pub(crate) fn take(out: &Path, control: &mut Control<'_>) -> Result<Option<Lease
         let beats = watched.as_ref().is_some_and(|(_, before, _)| *before != bytes);
         watched = Some((number, bytes, since));
         let free = holder.as_ref().is_some_and(|holder| holder.released || holder.is_gone());
-        if free || since.elapsed() >= STALE {
+        if free || since.elapsed() >= stale {
             let Some(next) = number.checked_add(1) else {
                 let path = path(out, number);
                 let problem = "has the last number that there is; delete it".into();
@@ -170,11 +176,11 @@ fn create(out: &Path, number: u32, control: &Control<'_>) -> Result<Option<Lease
     for old in numbers.into_iter().filter(|&other| other < number) {
         let _ = fs::remove_file(self::path(out, old));
     }
-    Ok(Some(Lease::start(out, holder)))
+    Ok(Some(Lease::start(out, holder, control.ranks.watch())))
 }
 
 impl Lease {
-    fn start(out: &Path, holder: Holder) -> Self {
+    fn start(out: &Path, holder: Holder, watch: Watch) -> Self {
         let (status, lost) = (Arc::<Mutex<Status>>::default(), Arc::<AtomicBool>::default());
         let (stop, stopped) = mpsc::channel();
         let restarts = holder.restarts;
@@ -182,7 +188,7 @@ impl Lease {
             let (folder, status, lost) = (out.to_owned(), status.clone(), lost.clone());
             thread::spawn(move || beat(&folder, holder, &status, &lost, &stopped))
         };
-        Self { folder: out.to_owned(), restarts, status, lost, heart: Some((stop, heart)) }
+        Self { folder: out.to_owned(), restarts, status, lost, watch, heart: Some((stop, heart)) }
     }
 
     /// The folder, for reading and writing.
@@ -193,8 +199,10 @@ impl Lease {
     /// Asks before a write whether the folder is still this process's.
     ///
     /// # Errors
-    /// [`Error::Busy`] if another process took over, because this one gave no sign of life.
+    /// [`Error::Busy`] if another process took over, because this one gave no sign of life;
+    /// [`Error::Peer`] if one that shares the run is gone, without which nothing is worth keeping.
     pub(crate) fn check(&self) -> Result<()> {
+        self.watch.check()?;
         let lost = self.lost.load(Ordering::Relaxed) || is_lost(&self.folder, self.restarts);
         if !lost {
             return Ok(());
@@ -411,6 +419,41 @@ mod tests {
             assert!(take(folder.path(), &mut control).unwrap().is_none());
             assert!(waiting.contains("elsewhere"), "{waiting}");
         }
+    }
+
+    #[test]
+    fn silence_from_elsewhere_is_a_lease_left_behind_and_nothing_sooner_is() {
+        const STALE: Duration = Duration::from_millis(1500);
+        let folder = tempfile::tempdir().unwrap();
+        let beat = |heartbeats| {
+            write(folder.path(), 2, |holder| {
+                (holder.host, holder.heartbeats) = ("elsewhere".into(), heartbeats);
+                // Its clock is wrong, which is nothing to us.
+                holder.heartbeat = "1999-12-31T23:59:59Z".into();
+            });
+        };
+        beat(0);
+        let (last, taken, lease) = thread::scope(|scope| {
+            let taking = scope.spawn(|| {
+                let (stop, ranks) = (AtomicBool::new(false), Ranks::alone());
+                let mut report = |_: Event<'_>| {};
+                let mut control = Control { wait: true, ..control(&stop, &ranks, &mut report) };
+                let lease = take_after(STALE, folder.path(), &mut control).unwrap().unwrap();
+                (Instant::now(), lease)
+            });
+            // Twice as long as a silence may be, with a sign of life now and then.
+            for heartbeats in 1..=6 {
+                thread::sleep(STALE / 3);
+                beat(heartbeats);
+            }
+            let last = Instant::now();
+            assert!(!taking.is_finished(), "it was taken from somebody who lives");
+            let (taken, lease) = taking.join().unwrap();
+            (last, taken, lease)
+        });
+        let silent = taken - last;
+        assert!(silent >= STALE - LOOK && silent < STALE + 8 * LOOK, "{silent:?}");
+        assert_eq!((lease.restarts, numbers(folder.path()).unwrap()), (3, vec![3]));
     }
 
     #[test]

@@ -39,7 +39,10 @@ pub(crate) fn mix(
             let length = views.len();
             views.copy_from_slice(&all[first * numbers..][..length]);
         }
-        Values::There([views]) => *views = mixed(views, &mix)?,
+        Values::There([views]) => {
+            let all = ranks.gather_tensor(views, first, count)?;
+            *views = mixed(&all, &mix)?.narrow(0, first, own)?.contiguous()?;
+        }
     }
     let labels: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
     let labels = ranks.gather(&labels, first, count)?;

@@ -20,10 +20,6 @@ pub(crate) fn hold(
     work: impl FnOnce(Option<&Lease>, Before, &mut Control<'_>) -> Result<Outcome>,
 ) -> Result<Outcome> {
     let ranks = control.ranks;
-    if control.device.is_gpu() && ranks.size() > 1 {
-        let problem = "several processes share a run on processors only; give --device cpu".into();
-        return Err(Error::Processes { problem });
-    }
     if !ranks.is_first() {
         return follow(out, control, work);
     }

@@ -16,7 +16,7 @@ use crate::args::CacheArgs;
 use crate::failure;
 
 pub(super) fn run(args: &CacheArgs) -> Result<ExitCode> {
-    if let DeviceChoice::Gpu(_) = args.machine.device {
+    if let DeviceChoice::Gpu(_) | DeviceChoice::OwnGpu = args.machine.device {
         let device = args.machine.device;
         bail!(failure::Mistake(format!("--device {device}: pictures are decoded on the CPU")));
     }

@@ -27,7 +27,7 @@ pub(super) fn run(
 ) -> Result<ExitCode> {
     let device = open(&args.machine)?;
     let stop = stop_on_signals()?;
-    let ranks = Ranks::find()?;
+    let ranks = Ranks::find(&device)?;
     let mut progress = Progress::new();
     let outcome = {
         let mut report = |event: Event<'_>| progress.show(&event);

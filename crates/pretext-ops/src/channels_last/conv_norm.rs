@@ -64,7 +64,7 @@ pub fn conv_norm(
     #[cfg(feature = "cuda")]
     if x.on_gpu() {
         let (n, h, w, c) = x.dims4()?;
-        Batch::check_on_gpu(geometry.n * geometry.pixels(), &[n, h, w, c])?;
+        Batch::of(geometry.n * geometry.pixels()).check(&[n, h, w, c])?;
         let residual = then.residual.map(FeatureMap::tensor).transpose()?;
         let then = Then { residual: residual.as_ref(), activation: then.activation };
         let out = crate::gpu::operators::conv_norm::<crate::cuda::Gpu>(

@@ -70,7 +70,7 @@ pub fn batch_norm(
     let count = x.elem_count() / channels.max(1);
     #[cfg(feature = "cuda")]
     if crate::values::on_gpu(x) {
-        Batch::check_on_gpu(count, x.dims())?;
+        Batch::of(count).check(x.dims())?;
     }
     if_on_gpu!(x => batch_norm(x, weight, bias, then, eps));
     let x = x.contiguous()?;

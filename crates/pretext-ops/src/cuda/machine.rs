@@ -59,7 +59,8 @@ impl Place for Gpu {
             DType::BF16 => Ok(self.inside(storage.as_cuda_slice::<bf16>()?, start, end)),
             DType::F16 => Ok(self.inside(storage.as_cuda_slice::<f16>()?, start, end)),
             DType::U32 => Ok(self.inside(storage.as_cuda_slice::<u32>()?, start, end)),
-            other => bail!("on a GPU numbers are f32, bf16, f16 or u32, not {other:?}"),
+            DType::F64 => Ok(self.inside(storage.as_cuda_slice::<f64>()?, start, end)),
+            other => bail!("on a GPU numbers are f32, f64, bf16, f16 or u32, not {other:?}"),
         }
     }
 
@@ -68,7 +69,8 @@ impl Place for Gpu {
             DType::F32 => Ok(self.typed::<f32>(memory, count)),
             DType::BF16 => Ok(self.typed::<bf16>(memory, count)),
             DType::F16 => Ok(self.typed::<f16>(memory, count)),
-            other => bail!("on a GPU results are f32, bf16 or f16, not {other:?}"),
+            DType::F64 => Ok(self.typed::<f64>(memory, count)),
+            other => bail!("on a GPU results are f32, f64, bf16 or f16, not {other:?}"),
         }
     }
 

@@ -245,6 +245,7 @@ impl Place for Host {
             CpuStorage::BF16(values) => values[start..].as_ptr() as u64,
             CpuStorage::F16(values) => values[start..].as_ptr() as u64,
             CpuStorage::U32(values) => values[start..].as_ptr() as u64,
+            CpuStorage::F64(values) => values[start..].as_ptr() as u64,
             other => bail!("{other:?}"),
         })
     }
@@ -258,6 +259,8 @@ impl Place for Host {
             DType::BF16 => CpuStorage::BF16(unsafe { read(memory.at(), count) }),
             // SAFETY: as above.
             DType::F16 => CpuStorage::F16(unsafe { read(memory.at(), count) }),
+            // SAFETY: as above.
+            DType::F64 => CpuStorage::F64(unsafe { read(memory.at(), count) }),
             other => bail!("{other:?}"),
         }))
     }

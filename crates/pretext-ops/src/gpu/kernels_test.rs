@@ -72,7 +72,9 @@ fn check_norm(
         [&x, &weight, &bias, &residual, &dy, &running.0, &running.1].map(|t| host.upload(t));
     let affine = (weight_at.at(), bias_at.at());
     let line = if let Some((mean, variance)) = moments {
-        let own = super::norm::own_line(&host, size, x_at.at(), affine, eps).unwrap();
+        let moments = super::norm::moments(&host, size, x_at.at()).unwrap();
+        let own =
+            super::norm::own_line(&host, size, (moments.at(), size.rows), affine, eps).unwrap();
         close(&format!("{what}: mean"), &own.mean.tensor(&mean), &mean, 1e-6);
         close(&format!("{what}: variance"), &own.variance.tensor(&variance), &variance, 1e-5);
         own.line
@@ -98,7 +100,9 @@ fn check_norm(
         activation,
         own,
     };
-    let (parameters, slopes) = super::norm::parameter_gradients(&host, &backward).unwrap();
+    let sums = super::norm::gradient_sums(&host, &backward).unwrap();
+    let of = (sums.at(), size.rows);
+    let (parameters, slopes) = super::norm::parameter_gradients(&host, &backward, of).unwrap();
     let both = Tensor::zeros((2, channels), DType::F32, &Device::Cpu).unwrap();
     let both = parameters.tensor(&both);
     let sums = 4.0 * tolerance;

@@ -58,14 +58,8 @@ fn floats<M: Machine>(machine: &M, rows: usize, size: Size) -> Result<M::Memory>
     machine.alloc(rows * size.channels as usize * size_of::<f32>())
 }
 
-/// The line of pictures' own statistics; `weight` and `bias` are `f32` `[C]`.
-pub(crate) fn own_line<M: Machine>(
-    machine: &M,
-    size: Size,
-    x: u64,
-    (weight, bias): (u64, u64),
-    eps: f64,
-) -> Result<Own<M::Memory>> {
+/// Means and sums of squares about them of pictures' channels: `f64` `[C, 2]`.
+pub(crate) fn moments<M: Machine>(machine: &M, size: Size, x: u64) -> Result<M::Memory> {
     let Size { rows, channels, .. } = size;
     let pairs = |chunks: u32| machine.alloc(chunks as usize * channels as usize * 16);
     let mut step = size.step();
@@ -98,6 +92,19 @@ pub(crate) fn own_line<M: Machine>(
         )?;
         (moments, chunks, step) = (out, joined, step.saturating_mul(FAN));
     }
+    Ok(moments)
+}
+
+/// The line of a batch's own statistics, by its [`moments`] over so many `rows`; `weight` and `bias`
+/// are `f32` `[C]`.
+pub(crate) fn own_line<M: Machine>(
+    machine: &M,
+    size: Size,
+    (moments, rows): (u64, u32),
+    (weight, bias): (u64, u64),
+    eps: f64,
+) -> Result<Own<M::Memory>> {
+    let channels = size.channels;
     let own = Own {
         line: floats(machine, 4, size)?,
         mean: floats(machine, 1, size)?,
@@ -107,7 +114,7 @@ pub(crate) fn own_line<M: Machine>(
         "own_line",
         channels,
         &[
-            Arg::Address(machine.address(&moments)),
+            Arg::Address(moments),
             Arg::Address(weight),
             Arg::Address(bias),
             Arg::Number(eps),
@@ -194,12 +201,9 @@ pub(crate) struct Backward {
     pub(crate) own: bool,
 }
 
-/// The gradients of weight and bias, `f32` `[2, C]`, and the slopes that [`input_gradient`] wants.
-pub(crate) fn parameter_gradients<M: Machine>(
-    machine: &M,
-    backward: &Backward,
-) -> Result<(M::Memory, M::Memory)> {
-    let &Backward { size, x, residual, dy, line, activation, own } = backward;
+/// What the gradients are made of: sums over rows, `f64` `[C, 2]`.
+pub(crate) fn gradient_sums<M: Machine>(machine: &M, backward: &Backward) -> Result<M::Memory> {
+    let &Backward { size, x, residual, dy, line, activation, .. } = backward;
     let Size { rows, channels, .. } = size;
     let step = size.step();
     let chunks = rows.div_ceil(step);
@@ -219,14 +223,25 @@ pub(crate) fn parameter_gradients<M: Machine>(
             Arg::Address(machine.address(&sums)),
         ],
     )?;
-    let sums = join_sums(machine, sums, chunks, 2 * channels)?;
+    join_sums(machine, sums, chunks, 2 * channels)
+}
+
+/// The gradients of weight and bias, `f32` `[2, C]`, and the slopes that [`input_gradient`] wants, by
+/// [`gradient_sums`] over so many `rows`.
+pub(crate) fn parameter_gradients<M: Machine>(
+    machine: &M,
+    backward: &Backward,
+    (sums, rows): (u64, u32),
+) -> Result<(M::Memory, M::Memory)> {
+    let &Backward { size, line, own, .. } = backward;
+    let channels = size.channels;
     let gradient = floats(machine, 2, size)?;
     let slopes = floats(machine, 3, size)?;
     machine.launch(
         "slopes",
         channels,
         &[
-            Arg::Address(machine.address(&sums)),
+            Arg::Address(sums),
             Arg::Address(line),
             Arg::Count(rows),
             Arg::Count(channels),

@@ -192,6 +192,82 @@ fn statistics_of_a_batch() {
     close("variance", &got.variance, &want.variance, 1e-5);
 }
 
+/// Threads that stand for processes: two with 2 and 3 of 5 pictures.
+struct Threads {
+    barrier: std::sync::Barrier,
+    sums: std::sync::Mutex<Vec<f64>>,
+    part: usize,
+    other: Option<std::sync::Arc<Threads>>,
+}
+
+impl crate::Peers for Threads {
+    fn sum(&self, values: &mut [f64]) -> Result<()> {
+        let all = self.other.as_deref().unwrap_or(self);
+        {
+            let mut sums = all.sums.lock().unwrap();
+            sums.resize(values.len(), 0.0);
+            sums.iter_mut().zip(&*values).for_each(|(sum, value)| *sum += value);
+        }
+        all.barrier.wait();
+        values.copy_from_slice(&all.sums.lock().unwrap());
+        if all.barrier.wait().is_leader() {
+            all.sums.lock().unwrap().clear();
+        }
+        all.barrier.wait();
+        Ok(())
+    }
+
+    fn whole(&self, count: usize) -> usize {
+        count / self.part * 5
+    }
+}
+
+#[test]
+fn parts_of_several_processes_normalise_as_the_whole() {
+    use std::sync::Arc;
+
+    if Host::find().is_none() {
+        return;
+    }
+    let (shape, of_channels) = ([5, 3, 4, 6], |seed| noise(&[6], seed, DType::F32));
+    let x = (noise(&shape, 1, DType::F32) + 30.0).unwrap();
+    let dy = noise(&shape, 9, DType::F32);
+    // Result, statistics and the gradients of x, weight and bias for some of the pictures.
+    let pass = |from: usize, count: usize| {
+        let part = |t: &Tensor| t.narrow(0, from, count).unwrap().contiguous().unwrap();
+        let variables =
+            [part(&x), of_channels(2), of_channels(3)].map(|t| Var::from_tensor(&t).unwrap());
+        let then = Then { residual: None, activation: Activation::Mish };
+        let [x, weight, bias] = &variables;
+        let out = operators::batch_norm::<Host>(x, weight, bias, then, 1e-5).unwrap();
+        let mut all = vec![out.y.clone(), out.mean, out.variance];
+        all.extend(gradients(&out.y, &part(&dy), &[x, weight, bias]));
+        all
+    };
+    let whole = pass(0, 5);
+    let new = |part, other| {
+        let (barrier, sums) = (std::sync::Barrier::new(2), std::sync::Mutex::default());
+        Arc::new(Threads { barrier, sums, part, other })
+    };
+    let first = new(2, None);
+    let second = new(3, Some(first.clone()));
+    let parts = std::thread::scope(|scope| {
+        let run = |peers: Arc<Threads>, from, count| {
+            let pass = &pass;
+            scope.spawn(move || crate::among(Some(peers), || pass(from, count)))
+        };
+        [run(first, 0, 2), run(second, 2, 3)].map(|thread| thread.join().unwrap())
+    });
+    let [a, b] = &parts;
+    for (i, what) in ["y", "mean", "variance", "dx", "dw", "db"].into_iter().enumerate() {
+        match i {
+            0 | 3 => close(what, &Tensor::cat(&[&a[i], &b[i]], 0).unwrap(), &whole[i], 1e-5),
+            1 | 2 => parts.iter().for_each(|part| close(what, &part[i], &whole[i], 1e-5)),
+            _ => close(what, &(&a[i] + &b[i]).unwrap(), &whole[i], 1e-5),
+        }
+    }
+}
+
 #[test]
 fn normalisations_by_themselves() {
     if Host::find().is_none() {

@@ -7,24 +7,28 @@
 mod gradients;
 mod launch;
 mod step;
+mod world;
 
 #[cfg(feature = "mpi")]
 mod mpi;
-#[cfg(feature = "mpi")]
-use mpi as world;
-#[cfg(not(feature = "mpi"))]
-mod none;
-#[cfg(not(feature = "mpi"))]
-use none as world;
+
+#[cfg(any(feature = "nccl", test))]
+mod buckets;
+#[cfg(any(feature = "nccl", test))]
+mod meeting;
+#[cfg(feature = "nccl")]
+mod nccl;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use candle_core::Tensor;
 use launch::Launch;
 pub(crate) use step::Steps;
 use world::World;
 
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// The environment variable with the longest wait for another process, in seconds; [`WAIT`] without
@@ -48,12 +52,12 @@ impl Ranks {
     }
 
     /// Joins the processes that were started together, as the environment says; alone if it says
-    /// nothing. Once in a process.
+    /// nothing. Once in a process, which computes on `device`.
     ///
     /// # Errors
     /// [`Error::Processes`] if the environment contradicts itself or the processes that are there, or
     /// speaks of several where this build knows of none.
-    pub fn find() -> Result<Self> {
+    pub fn find(device: &Device) -> Result<Self> {
         let variable = |name: &str| std::env::var(name).ok();
         let launch = Launch::read(variable)?;
         if launch.size == 1 {
@@ -69,7 +73,7 @@ impl Ranks {
                 }
             },
         };
-        let world = World::join(launch, patience)?;
+        let world = World::join(launch, patience, device)?;
         Ok(Self { rank: launch.rank, size: launch.size, world: Some(Arc::new(world)) })
     }
 
@@ -117,7 +121,7 @@ impl Ranks {
     /// Replaces `values` by their sums over all processes.
     pub(crate) fn sum(&self, values: &mut [f64]) -> Result<()> {
         if let Some(world) = &self.world {
-            values.copy_from_slice(&world.wait(world.start(values.to_vec())?)?);
+            world.sum(values)?;
         }
         Ok(())
     }
@@ -127,9 +131,21 @@ impl Ranks {
         let mut row = vec![0.0; length];
         row[first..][..values.len()].copy_from_slice(values);
         match &self.world {
-            Some(world) => world.wait(world.start(row)?),
+            Some(world) => world.sum_row(row),
             None => Ok(row),
         }
+    }
+
+    /// The same of `[N, ..]`, of which this process's part begins at `first` of `count`.
+    pub(crate) fn gather_tensor(
+        &self,
+        part: &Tensor,
+        first: usize,
+        count: usize,
+    ) -> Result<Tensor> {
+        let Some(world) = &self.world else { return Ok(part.clone()) };
+        let after = count - first - part.dim(0)?;
+        world.sum_tensor(&part.pad_with_zeros(0, first, after)?)
     }
 
     /// Whether any process says so.
@@ -173,10 +189,31 @@ impl Ranks {
         Ok(())
     }
 
-    fn peers(&self) -> Option<Arc<dyn pretext_ops::Peers>> {
-        let world = self.world.clone()?;
-        Some(world)
+    /// What knows whether the others are still there.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch(self.world.clone())
     }
+}
+
+/// Knows whether the other processes are there: what a GPU computed with one that is gone is
+/// nothing to be kept.
+pub(crate) struct Watch(Option<Arc<World>>);
+
+impl Watch {
+    /// # Errors
+    /// [`Error::Peer`] if one is known to be gone.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |world| world.check())
+    }
+}
+
+/// The GPU of this process among as many as it sees.
+///
+/// # Errors
+/// [`Error::Processes`] if the launcher does not tell, or there are too few.
+#[cfg(feature = "cuda")]
+pub(crate) fn own_gpu(gpus: usize) -> Result<usize> {
+    Launch::read(|name| std::env::var(name).ok())?.gpu(gpus)
 }
 
 /// What process 0 tells the others.
@@ -197,14 +234,6 @@ pub(crate) enum Word {
 
 impl Word {
     const ALL: [Self; 5] = [Self::Busy, Self::Done, Self::Fresh, Self::Checkpoint, Self::Failed];
-}
-
-impl pretext_ops::Peers for World {
-    fn sum(&self, values: &mut [f64]) -> candle_core::Result<()> {
-        let sums = self.start(values.to_vec()).and_then(|sums| self.wait(sums));
-        values.copy_from_slice(&sums.map_err(candle_core::Error::wrap)?);
-        Ok(())
-    }
 }
 
 fn part(count: usize, rank: usize, size: usize) -> Range<usize> {

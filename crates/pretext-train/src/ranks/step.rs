@@ -1,9 +1,12 @@
 //! One step of all processes together: how large the whole batch is, its loss, its gradient.
 
-use candle_core::Tensor;
+use std::sync::Arc;
+
 use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor};
 use pretext_models::Parameters;
 
+use super::world::World;
 use super::{Ranks, gradients};
 use crate::error::Result;
 use crate::recipe::{Common, require};
@@ -96,14 +99,19 @@ impl<'a> Steps<'a> {
         whole: &Whole,
         mean: impl FnOnce() -> Result<Tensor>,
     ) -> Result<(Tensor, Tensor)> {
-        let peers = if self.synchronised { self.ranks.peers() } else { None };
-        let loss = pretext_ops::among(peers, mean)?;
-        if self.ranks.size() == 1 {
+        let Some(world) = &self.ranks.world else {
+            let loss = mean()?;
             return Ok((loss.detach(), loss));
-        }
-        let mut sum = [f64::from(loss.to_scalar::<f32>()?) * whole.share()];
-        self.ranks.sum(&mut sum)?;
-        Ok((Tensor::new(sum[0] as f32, loss.device())?, (loss * whole.share())?))
+        };
+        let loss = if self.synchronised {
+            let (world, part) = (world.clone(), whole.counts[whole.rank]);
+            let parts = Parts { world, part, images: whole.images() };
+            pretext_ops::among(Some(Arc::new(parts)), mean)?
+        } else {
+            mean()?
+        };
+        let share = (loss.detach().to_dtype(DType::F64)? * whole.share())?;
+        Ok((world.sum_tensor(&share)?.to_dtype(DType::F32)?, (loss * whole.share())?))
     }
 
     /// The gradients of the whole batch's loss, from this part's with its share.
@@ -114,5 +122,28 @@ impl<'a> Steps<'a> {
                 gradients::backward(world, loss, whole.share(), self.parameters, self.synchronised)
             }
         }
+    }
+}
+
+/// The processes' parts of one batch, for its normalisation.
+struct Parts {
+    world: Arc<World>,
+    /// Pictures of this part.
+    part: usize,
+    /// Pictures of all parts.
+    images: usize,
+}
+
+impl pretext_ops::Peers for Parts {
+    fn sum(&self, values: &mut [f64]) -> candle_core::Result<()> {
+        self.world.sum(values).map_err(candle_core::Error::wrap)
+    }
+
+    fn sum_tensor(&self, values: &Tensor) -> candle_core::Result<Tensor> {
+        self.world.sum_tensor(values).map_err(candle_core::Error::wrap)
+    }
+
+    fn whole(&self, count: usize) -> usize {
+        count / self.part * self.images
     }
 }

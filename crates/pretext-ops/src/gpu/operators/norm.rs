@@ -5,8 +5,9 @@ use candle_core::{DType, Result, Tensor};
 use super::node::node;
 use crate::BatchNormOutput;
 use crate::channels_last::{Activation, Then};
-use crate::gpu::Place;
 use crate::gpu::norm::{self, Backward, Size};
+use crate::gpu::{Place, count};
+use crate::peers::{Batch, Peers};
 
 /// As [`crate::channels_last::batch_norm`], whose checks are done.
 pub(crate) fn batch_norm<M: Place>(
@@ -21,14 +22,35 @@ pub(crate) fn batch_norm<M: Place>(
     let channels = weight.elem_count();
     let size = Size::new(x.dtype(), x.elem_count(), channels)?;
     let affine = (gpu.at(&weight)?, gpu.at(&bias)?);
-    let own = norm::own_line(&gpu, size, gpu.at(&x)?, affine, eps)?;
+    let batch = Batch::of(size.rows as usize);
+    let moments = norm::moments(&gpu, size, gpu.at(&x)?)?;
+    let mut moments = gpu.tensor(moments, DType::F64, (channels, 2))?;
+    if let Some(peers) = batch.peers() {
+        moments = joined(peers, &moments, size.rows.into(), batch.count)?;
+    }
+    let of_all = (gpu.at(&moments)?, count(batch.count as usize)?);
+    let own = norm::own_line(&gpu, size, of_all, affine, eps)?;
     let affine = Tensor::stack(&[&weight, &bias], 0)?;
-    let y = apply(&gpu, size, &x, &affine, Gradients::Both, then, own.line, true)?;
+    let y = apply(&gpu, size, &x, &affine, Gradients::Both, then, own.line, Some(batch))?;
     Ok(BatchNormOutput {
         y,
         mean: gpu.tensor(own.mean, DType::F32, channels)?,
         variance: gpu.tensor(own.variance, DType::F32, channels)?,
     })
+}
+
+/// The moments `[C, 2]` of `all` rows in several processes, of this one's and its number of rows.
+fn joined(peers: &dyn Peers, moments: &Tensor, rows: f64, all: f64) -> Result<Tensor> {
+    let column = |of: &Tensor, i| of.narrow(1, i, 1)?.contiguous();
+    // Sums of values and of their squares, as in `Batch::join`.
+    let (mean, about) = (column(moments, 0)?, column(moments, 1)?);
+    let sum = (&mean * rows)?;
+    let squares = (about + (&sum * &mean)?)?;
+    let sums = peers.sum_tensor(&Tensor::cat(&[sum, squares], 1)?)?;
+    let (sum, squares) = (column(&sums, 0)?, column(&sums, 1)?);
+    let mean = (&sum / all)?;
+    let about = (squares - (&sum * &mean)?)?.maximum(0.0)?;
+    Tensor::cat(&[mean, about], 1)?.contiguous()
 }
 
 /// As [`crate::channels_last::batch_norm_eval`], whose checks are done.
@@ -48,7 +70,7 @@ pub(crate) fn batch_norm_eval<M: Place>(
     let affine = (gpu.at(&weight)?, gpu.at(&bias)?);
     let line = norm::given_line(&gpu, size, running, affine, eps)?;
     let affine = Tensor::stack(&[&weight, &bias], 0)?;
-    apply(&gpu, size, &x, &affine, Gradients::Both, then, line, false)
+    apply(&gpu, size, &x, &affine, Gradients::Both, then, line, None)
 }
 
 /// Adds a bias, and then what follows.
@@ -56,7 +78,7 @@ pub(super) fn add_bias<M: Place>(x: &Tensor, bias: &Tensor, then: Then<'_>) -> R
     let (x, bias, gpu) = (x.contiguous()?, bias.contiguous()?, M::of(x)?);
     let size = Size::new(x.dtype(), x.elem_count(), bias.elem_count())?;
     let line = norm::bias_line(&gpu, size, gpu.at(&bias)?)?;
-    apply(&gpu, size, &x, &bias, Gradients::Bias, then, line, false)
+    apply(&gpu, size, &x, &bias, Gradients::Bias, then, line, None)
 }
 
 /// What the parameters' tensor is.
@@ -77,7 +99,7 @@ fn apply<M: Place>(
     gradients: Gradients,
     Then { residual, activation }: Then<'_>,
     line: M::Memory,
-    own: bool,
+    own: Option<Batch>,
 ) -> Result<Tensor> {
     let residual = residual.map(Tensor::contiguous).transpose()?;
     let dtype = x.dtype();
@@ -99,9 +121,20 @@ fn apply<M: Place>(
             dy: machine.at(dy)?,
             line: machine.address(&line),
             activation,
-            own,
+            own: own.is_some(),
         };
-        let (gradient, slopes) = norm::parameter_gradients(&machine, &backward)?;
+        let sums = norm::gradient_sums(&machine, &backward)?;
+        let sums = machine.tensor(sums, DType::F64, (size.channels as usize, 2))?;
+        let of_part = (machine.at(&sums)?, size.rows);
+        let (gradient, mut slopes) = norm::parameter_gradients(&machine, &backward, of_part)?;
+        // The parameters' gradients are this part's; the statistics' are the whole batch's.
+        if let Some(batch) = &own
+            && let Some(peers) = batch.peers()
+        {
+            let sums = peers.sum_tensor(&sums)?;
+            let of_all = (machine.at(&sums)?, count(batch.count as usize)?);
+            slopes = norm::parameter_gradients(&machine, &backward, of_all)?.1;
+        }
         let both = machine.tensor(gradient, DType::F32, (2, size.channels as usize))?;
         let parameters = match gradients {
             Gradients::Both => both,

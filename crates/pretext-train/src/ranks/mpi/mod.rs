@@ -4,6 +4,8 @@
 //! sum reads and writes is owned by its [`Pending`]; one that is given up leaves its memory to MPI,
 //! which may still write to it.
 
+mod buckets;
+
 use std::ffi::{c_int, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::time::{Duration, Instant};
@@ -11,6 +13,8 @@ use std::time::{Duration, Instant};
 use mpi::environment::Universe;
 use mpi::ffi;
 use mpi::topology::Communicator as _;
+
+pub(super) use buckets::Buckets;
 
 use super::launch::Launch;
 use crate::error::{Error, Result};
@@ -115,6 +119,12 @@ impl World {
             if waited < EAGER { std::thread::yield_now() } else { std::thread::sleep(NAP) }
         }
         Ok(pending.into_sums())
+    }
+
+    /// Replaces `values` by their sums.
+    pub(super) fn sum(&self, values: &mut [f64]) -> Result<()> {
+        values.copy_from_slice(&self.wait(self.start(values.to_vec())?)?);
+        Ok(())
     }
 
     /// Parts from the others, who do so at the same time.
