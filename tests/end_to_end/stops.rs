@@ -87,7 +87,7 @@ fn an_interrupted_run_says_how_to_go_on() {
     if output.status.code() == Some(130) {
         assert!(errors.contains("--resume"), "{errors}");
         let told = works(&["info", text(&out.join("checkpoint.safetensors"))]);
-        assert!(told.contains("grey-blur pretraining") && told.contains("epochs and"), "{told}");
+        assert!(told.contains("grey-blur pretraining") && told.contains("stands behind"), "{told}");
         works(&pretrain(&data, &out, &["--epochs", "3", "--resume"]));
     } else {
         assert!(output.status.success(), "{errors}");
@@ -165,6 +165,31 @@ fn two_processes_never_share_a_folder() {
     let output = waiting.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(record(&out)["epochs"].as_array().unwrap().len(), 4);
+}
+
+/// A machine that died says nothing: only its silence, as long as the README says, frees its run.
+#[test]
+fn the_lease_of_another_machine_is_taken_after_a_minute_of_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let out = folder.path().join("out");
+    let args = finetune(&data, &out, &["--init", "random", "--epochs", "1", "--resume"]);
+    fs::create_dir(&out).unwrap();
+    let lease = r#"{"host":"a-machine-that-died","system":"another boot","process":7,
+        "process_started":1,"job":"812_3","restarts":4,"heartbeats":99,
+        "heartbeat":"2020-01-01T00:00:00Z","released":false}"#;
+    fs::write(out.join("lease.4.json"), lease).unwrap();
+    let began = Instant::now();
+    let output = start(&args).wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("a-machine-that-died, job 812_3"), "{errors}");
+    assert!(began.elapsed() >= Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(!out.join("lease.4.json").exists());
+    let lease: Value =
+        serde_json::from_slice(&fs::read(out.join("lease.5.json")).unwrap()).unwrap();
+    assert_eq!((&lease["restarts"], &lease["released"]), (&5.into(), &true.into()));
+    assert_eq!(record(&out)["epochs"].as_array().unwrap().len(), 1);
 }
 
 #[cfg(unix)]
