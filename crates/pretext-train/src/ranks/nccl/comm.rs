@@ -321,3 +321,21 @@ fn words(error: &result::NcclError) -> String {
     // SAFETY: as above.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().trim().replace('\n', " ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_library_is_one_line() {
+        let Err(error) = check() else {
+            // It is here, and can make an id.
+            return assert_eq!(new_id().unwrap().len(), 128);
+        };
+        assert!(error.is_users_mistake());
+        let error = error.to_string();
+        assert!(error.contains("libnccl.so.2") && error.contains("LD_LIBRARY_PATH"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+        assert!(new_id().unwrap_err().to_string().starts_with("ncclGetUniqueId: "));
+    }
+}
