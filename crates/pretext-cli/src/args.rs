@@ -238,9 +238,10 @@ pub(crate) struct RunArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct MachineArgs {
-    /// Where to compute: cpu, cuda or cuda:N (a GPU, by its number), or auto, the first GPU if there is
-    /// one. GPUs are for builds with the feature cuda. Training on one is deterministic, without a
-    /// switch: the same bits in each run on the same model of GPU
+    /// Where to compute: cpu, cuda (the first GPU; of several processes on a run, each its own), cuda:N
+    /// (a GPU, by its number), or auto, cuda if there is a GPU. GPUs are for builds with the feature
+    /// cuda. Training on one is deterministic, without a switch: the same bits in each run on the same
+    /// model of GPU
     #[arg(long, value_name = "DEVICE", default_value_t, help_heading = "Machine")]
     pub(crate) device: DeviceChoice,
     /// Threads; results do not depend on them [default: all cores]

@@ -106,6 +106,7 @@ fn one_that_hangs_is_waited_for_as_long_as_was_said() {
         }
         let error = meeting.sum(&mut [1.0]).unwrap_err().to_string();
         assert_eq!(meeting.loss(), (true, true));
+        assert_eq!(meeting.check().unwrap_err().to_string(), error);
         (error, began.elapsed())
     });
     for (error, took) in ends {
