@@ -105,6 +105,7 @@ fn convolution() {
 /// How much more than a plain sum Winograd's algorithms round, forward and back: what the README says.
 /// `cargo test -p pretext-ops --test channels_last rounding -- --nocapture` prints it.
 #[test]
+#[allow(clippy::print_stdout, reason = "what the README says")]
 fn rounding() {
     // The side of the picture, and with it the tiles', and the largest errors allowed.
     for (side, tiles, limit) in [(16, "4x4", 4e-6), (4, "2x2", 2e-6)] {

@@ -106,7 +106,7 @@ impl Device {
     /// `None`: it was.
     pub(crate) fn or_processor(&self) -> Option<Self> {
         match self.choice {
-            DeviceChoice::Gpu(_) => None,
+            DeviceChoice::Gpu(_) | DeviceChoice::OwnGpu => None,
             DeviceChoice::Cpu | DeviceChoice::Auto => Some(Self::cpu()),
         }
     }
@@ -202,7 +202,9 @@ mod tests {
     #[test]
     fn only_a_gpu_that_was_asked_for_is_insisted_on() {
         let of = |choice| Device { choice, ..Device::cpu() }.or_processor();
-        assert!(of(DeviceChoice::Gpu(0)).is_none());
+        for choice in [DeviceChoice::Gpu(0), DeviceChoice::OwnGpu] {
+            assert!(of(choice).is_none());
+        }
         for choice in [DeviceChoice::Auto, DeviceChoice::Cpu] {
             assert_eq!(of(choice).unwrap().name(), "cpu");
         }

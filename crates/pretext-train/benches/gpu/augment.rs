@@ -81,7 +81,10 @@ fn case(
             Image::new(size, pixels).map_err(candle_core::Error::wrap)
         })
         .collect::<Result<_>>()?;
-    let pictures = Pictures::new(device, images.iter().map(Image::view))?;
+    let bytes = images.iter().map(|image| image.pixels().len() as u64).sum();
+    let mut loading = Pictures::load(device, bytes)?;
+    images.iter().try_for_each(|image| loading.push(image.view()))?;
+    let pictures = loading.finish()?;
     let mut plans = vec![];
     for view in 0..VIEWS {
         plans.extend(sample(size, &mut rng).into_iter().map(|plan| (view % PICTURES, plan)));
