@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod allocator;
+#[cfg(test)]
+mod allocator_test;
 mod args;
 mod commands;
 mod failure;
@@ -9,12 +12,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Large tensors come and go with each step: this allocator keeps their memory where the system's
-/// would give it back and pay for each page anew.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_memory();
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) if error.use_stderr() => return failure::usage(&error),

@@ -18,9 +18,8 @@ use pretext_train::optimisers::{self, Optimiser};
 use pretext_train::precision::Precision;
 use rand::{SeedableRng as _, rngs::StdRng};
 
-/// As in the `pretext` binary.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+#[path = "../../pretext-cli/src/allocator.rs"]
+mod allocator;
 
 /// Classes of the classifiers.
 const CLASSES: usize = 20;
@@ -31,6 +30,7 @@ enum Network {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    allocator::keep_memory();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let Some(name) = arguments.first() else {
         return Ok(()); // Started by `cargo bench` or `cargo test` for all benches.
