@@ -26,7 +26,7 @@ use crate::recipe::{FinetuneRecipe, Layers};
 use crate::record::{self, InitialWeights, Pretrained, Record};
 use crate::run::{self, Timer};
 use crate::saved::{self, FileKind, WeightFile};
-use crate::scaling::{self, LossScale};
+use crate::scaling::{self, Scaling};
 use crate::sitting;
 use crate::source::{Batches, Source, lent};
 use crate::streams::{self, Purpose, stream};
@@ -113,7 +113,8 @@ fn train(
         _ => Progress::new(timer.started(), initial_weights),
     };
 
-    progress.loss_scale = progress.loss_scale.or(LossScale::of(common.precision));
+    let mut scaling =
+        Scaling::new(common.precision, progress.loss_scale, control.device.tensors())?;
 
     let ranks = control.ranks;
     let loader = run::loader(common, pictures.len(), control);
@@ -177,12 +178,8 @@ fn train(
                 let (told, loss) = together.loss(&whole, mean)?;
                 if losses.may_step(&told)? {
                     let backward = |loss: &Tensor| together.gradients(&whole, loss);
-                    let scale = &mut progress.loss_scale;
-                    if let Some(gradients) =
-                        scaling::gradients(scale, &parameters, &loss, backward)?
-                    {
-                        optimiser.step(&gradients, &rates, common.clip)?;
-                    }
+                    let (optimiser, clip) = (&mut optimiser, common.clip);
+                    scaling::step(&mut scaling, optimiser, &loss, backward, &rates, clip)?;
                 }
                 Ok::<_, Error>(Some(told))
             });
@@ -190,14 +187,14 @@ fn train(
             let (images, damaged, took) = (whole.images(), whole.damaged, working.elapsed());
             losses.push(loss, Step { images, damaged, rate, waited, took });
             if losses.are_due() {
-                losses.settle(&mut progress, &mut curves, control)?;
+                losses.settle(scaling.as_ref(), &mut progress, &mut curves, control)?;
             }
 
             let stop = ranks.any(control.stopped())?;
             if let Some(lease) = lease
                 && (stop || saved_at.elapsed() > control.checkpoint_every)
             {
-                losses.settle(&mut progress, &mut curves, control)?;
+                losses.settle(scaling.as_ref(), &mut progress, &mut curves, control)?;
                 let now = progress.paused(&timer);
                 let path = checkpoint::save(lease, &identity, &parameters, &optimiser, &now)?;
                 (control.report)(Event::Checkpoint(&path));
@@ -208,7 +205,7 @@ fn train(
             }
         }
         drop(batches);
-        losses.settle(&mut progress, &mut curves, control)?;
+        losses.settle(scaling.as_ref(), &mut progress, &mut curves, control)?;
         run::same_weights(&parameters, ranks)?;
 
         let validating = Instant::now();

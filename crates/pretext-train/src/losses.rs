@@ -2,7 +2,7 @@
 //!
 //! A GPU works while the program goes on; whoever looks at a number waits for it. So losses are read
 //! every so many steps there, all at once, and before anything is kept: no checkpoint is written of
-//! weights whose losses were not looked at.
+//! weights whose losses were not looked at. Where losses are scaled, so is the scale.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use crate::curves::Curves;
 use crate::device::Device;
 use crate::error::Result;
 use crate::progress::Progress;
+use crate::scaling::Scaling;
 
 /// One step.
 #[derive(Debug)]
@@ -62,12 +63,14 @@ impl Losses {
         Ok(self.most > 1 || loss.to_scalar::<f32>()?.is_finite())
     }
 
-    /// Notes all steps, once they are done; none are left.
+    /// Notes all steps, once they are done, and by what losses are scaled then; none are left.
     ///
     /// # Errors
-    /// If a step failed on the GPU, a loss is no number, or the curves cannot be written.
+    /// If a step failed on the GPU, a loss is no number, gradients overflow however small the loss is
+    /// scaled, or the curves cannot be written.
     pub(crate) fn settle(
         &mut self,
+        scaling: Option<&Scaling>,
         progress: &mut Progress,
         curves: &mut Curves,
         control: &mut Control<'_>,
@@ -78,7 +81,7 @@ impl Losses {
             curves.step(progress, loss, rate)?;
             (control.report)(progress.event());
         }
-        Ok(())
+        scaling.map_or(Ok(()), |scaling| scaling.settle(progress))
     }
 
     /// All steps with their losses, once they are done; none are left.
@@ -108,9 +111,16 @@ impl Losses {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use candle_core::Device as Place;
 
     use super::*;
+    use crate::error::Error;
+    use crate::precision::Precision;
+    use crate::ranks::Ranks;
+    use crate::record::InitialWeights;
+    use crate::scaling::LossScale;
 
     fn step(images: usize) -> Step {
         let none = Duration::ZERO;
@@ -133,6 +143,40 @@ mod tests {
         assert!(read[2].0.unwrap().is_nan());
         assert_eq!(losses.len(), 0);
         assert!(losses.read().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_scale_is_noted_with_the_losses_and_one_that_is_too_small_ends_the_run() {
+        for (scale, good) in [(0.5, 0), (1.0, 7)] {
+            let before = LossScale { scale, good };
+            let scaling = Scaling::new(Precision::F16, Some(before), &Place::Cpu).unwrap();
+            let weights = InitialWeights::Random { seed: 0, sha256: String::new() };
+            let mut progress = Progress::new(String::new(), weights);
+            let mut curves = Curves::new(None, &progress, 1).unwrap();
+            let mut control = Control {
+                device: Device::cpu(),
+                threads: 1,
+                strict: false,
+                resume: false,
+                wait: false,
+                job: None,
+                ranks: &Ranks::alone(),
+                stop: &AtomicBool::new(false),
+                checkpoint_every: Duration::MAX,
+                report: &mut |_| {},
+            };
+            let mut losses = Losses { most: 1, steps: Vec::new() };
+            losses.push(None, step(1));
+            let settled = losses.settle(scaling.as_ref(), &mut progress, &mut curves, &mut control);
+            assert_eq!(progress.step, 1);
+            if scale < 1.0 {
+                assert!(matches!(settled, Err(Error::Overflow)));
+                assert_eq!(progress.loss_scale, None);
+            } else {
+                settled.unwrap();
+                assert_eq!(progress.loss_scale, Some(before));
+            }
+        }
     }
 
     #[test]
