@@ -19,7 +19,7 @@ pub(crate) trait Passage {
     /// Lets pictures go there, while the GPU computes; returns the batch's number.
     fn send(&mut self, pictures: &[Picture]) -> TensorResult<usize>;
 
-    /// As [`Views::views`], of a batch of pictures.
+    /// As [`crate::resident::Views::views`], of a batch of pictures.
     fn views(&mut self, batch: usize, views: &[(usize, Plan)]) -> TensorResult<Tensor>;
 }
 
