@@ -27,28 +27,9 @@ use crate::{Image, Layout, Normalise, Op, Plan, Rect, Size, presets};
 fn compiled() -> Option<&'static Path> {
     static COMPILED: OnceLock<Option<PathBuf>> = OnceLock::new();
     let compile = || {
-        let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-        if Command::new(&compiler).arg("--version").output().is_err() {
-            assert!(
-                std::env::var_os("PRETEXT_NEED_CXX").is_none(),
-                "{} does not run, and PRETEXT_NEED_CXX is set",
-                compiler.display()
-            );
-            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-            {
-                eprintln!("skipped: no C++ compiler ({}); set CXX", compiler.display());
-            }
-            return None;
-        }
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let out = Path::new(env!("OUT_DIR")).join("kernels-on-the-host");
-        let mut command = Command::new(&compiler);
-        command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-pthread"]);
-        command.args(std::env::var("CXXFLAGS").iter().flat_map(|flags| flags.split_whitespace()));
-        command.args(["-Wall", "-Wextra", "-Werror"]);
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/host.cpp");
-        let status = command.arg(source).arg("-o").arg(&out).status();
-        assert!(status.is_ok_and(|status| status.success()), "kernels/host.cpp does not compile");
-        Some(out)
+        pretext_kernels::on_the_processor(package, &out, &["-pthread"])
     };
     COMPILED.get_or_init(compile).as_deref()
 }

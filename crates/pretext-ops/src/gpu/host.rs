@@ -9,7 +9,6 @@
 use std::cell::Cell;
 use std::ffi::{CString, c_char};
 use std::path::Path;
-use std::process::Command;
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, Var, bail};
@@ -33,27 +32,9 @@ impl Host {
     }
 
     fn compile() -> Option<Run> {
-        let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-        if Command::new(&compiler).arg("--version").output().is_err() {
-            assert!(
-                std::env::var_os("PRETEXT_NEED_CXX").is_none(),
-                "{} does not run, and PRETEXT_NEED_CXX is set",
-                compiler.display()
-            );
-            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-            {
-                eprintln!("skipped: no C++ compiler ({}); set CXX", compiler.display());
-            }
-            return None;
-        }
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let out = Path::new(env!("OUT_DIR")).join("kernels-on-the-host.so");
-        let mut command = Command::new(&compiler);
-        command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared"]);
-        command.args(std::env::var("CXXFLAGS").iter().flat_map(|flags| flags.split_whitespace()));
-        command.args(["-Wall", "-Wextra", "-Werror"]);
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/host.cpp");
-        let status = command.arg(source).arg("-o").arg(&out).status();
-        assert!(status.is_ok_and(|status| status.success()), "kernels/host.cpp does not compile");
+        let out = pretext_kernels::on_the_processor(package, &out, &["-fPIC", "-shared"])?;
         // SAFETY: the library has no code of its own that runs when it is loaded or unloaded, but for
         // a table's constructor; the function has this signature.
         unsafe {
