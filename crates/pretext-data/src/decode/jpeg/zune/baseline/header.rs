@@ -3,6 +3,9 @@
 use super::super::super::segments::Frame;
 use super::huffman::Tables;
 
+/// What Adobe's descriptions of pictures, in XML, begin with.
+const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+
 /// How finely chroma is sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sampling {
@@ -77,10 +80,13 @@ impl Header {
                 0xDD => restart = usize::from(u16::from_be_bytes(segment.try_into().ok()?)),
                 0xE0 if !segment.starts_with(b"AVI1") => {}
                 0xE1 if segment.len() > 6 && segment.starts_with(b"Exif\0\0") => {}
+                0xE1 if segment.len() > XMP.len() && segment.starts_with(XMP) => {}
                 0xE2 if segment.len() > 14 && segment.starts_with(b"ICC_PROFILE\0") => {}
-                // Adobe's, where it says that colour is YCbCr.
-                0xEE if matches!(segment, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, 1]) => {}
-                0xFE => {}
+                // Adobe's, where it says that colour is YCbCr, and there is colour.
+                0xEE if frame.channels.len() == 3
+                    && matches!(segment, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, 1]) => {}
+                // Of other applications, and comments.
+                0xE3..=0xEC | 0xEF | 0xFE => {}
                 _ => return None,
             }
         }

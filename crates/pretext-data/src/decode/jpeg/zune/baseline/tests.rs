@@ -38,7 +38,8 @@ fn pixels(width: usize, height: usize, rng: &mut StdRng) -> Vec<u8> {
 
 /// A file of a random kind that cameras and programs write.
 fn file(rng: &mut StdRng) -> Vec<u8> {
-    let (width, height) = (rng.random_range(1..80), rng.random_range(1..80));
+    let widest = if rng.random_range(0..10) == 0 { 400 } else { 80 };
+    let (width, height) = (rng.random_range(1..widest), rng.random_range(1..80));
     let mut file = Vec::new();
     // Coarser, and factors have 16 bits.
     let mut encoder = Encoder::new(&mut file, rng.random_range(30..=100));
@@ -82,6 +83,58 @@ fn damaged_files_are_refused_or_decoded_as_defined() {
                 _ => file.insert(at, rng.next_u32() as u8),
             }
         }
+        match both(&mut decoder, &file) {
+            Some((Some(quick), defined)) => {
+                assert!(defined == Ok(quick), "file {i}");
+                decoded += 1;
+            }
+            _ => refused += 1,
+        }
+    }
+    assert!(decoded > 400 && refused > 400, "{decoded} decoded, {refused} refused");
+}
+
+/// The same file with its segments in another order, some of them twice, and some more between them.
+fn rearranged(file: &[u8], rng: &mut StdRng) -> Vec<u8> {
+    let (mut segments, mut at) = (Vec::new(), 2);
+    while file[at + 1] != 0xDA {
+        let end = at + 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+        segments.push(file[at..end].to_vec());
+        at = end;
+    }
+    for _ in 0..rng.random_range(0..4) {
+        let (marker, content): (u8, &[u8]) = match rng.random_range(0..12) {
+            0 => (0xEE, b"Adobe\0\x64\0\0\0\0\x01"),
+            1 => (0xEE, b"Adobe\0\x64\0\0\0\0\0"),
+            2 => (0xEE, b"Adobe"),
+            3 => (0xDD, &[0, 0]),
+            4 => (0xDD, &[0, 7]),
+            5 => (0xE0, b"JFXX\0\x10"),
+            6 => (0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>"),
+            7 => (0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\0"),
+            8 => (0xE2, b"ICC_PROFILE\0\x01\x01abc"),
+            9 => (0xED, b"Photoshop 3.0\08BIM"),
+            10 => (0xFE, b"a comment"),
+            _ => ([0xE3, 0xEC, 0xEF, 0xE2, 0xE1][rng.random_range(0..5)], b"MPF\0 or another"),
+        };
+        let length = (content.len() as u16 + 2).to_be_bytes();
+        segments.push([&[0xFF, marker, length[0], length[1]], content].concat());
+    }
+    if rng.random_range(0..3) == 0 {
+        segments.push(segments[rng.random_range(0..segments.len())].clone());
+    }
+    for last in (1..segments.len()).rev() {
+        segments.swap(last, rng.random_range(0..=last));
+    }
+    [&file[..2], &segments.concat(), &file[at..]].concat()
+}
+
+#[test]
+fn segments_in_any_order_are_read_as_defined() {
+    let (mut decoder, mut rng) = (Decoder::default(), StdRng::seed_from_u64(3));
+    let (mut decoded, mut refused) = (0, 0);
+    for i in 0..4000 {
+        let file = rearranged(&file(&mut rng), &mut rng);
         match both(&mut decoder, &file) {
             Some((Some(quick), defined)) => {
                 assert!(defined == Ok(quick), "file {i}");
