@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::plan::Matrix;
-use super::records::{Board, Pretraining};
+use super::records::{Board, Pretraining, Record};
 use super::rows::{self, Row};
 
 /// The whole table and what a reader has to know about it.
@@ -107,21 +107,33 @@ pub(super) fn notes(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Vec<Str
     }
     notes.extend(board.pretrainings.iter().map(pretraining));
     if let Some(record) = runs.clone().next() {
-        let seconds: f64 = runs.map(|record| record.seconds).sum::<f64>()
-            + board.pretrainings.iter().map(|run| run.record.seconds).sum::<f64>();
+        let all = runs.chain(board.pretrainings.iter().map(|run| &run.record));
+        let seconds: f64 = all.clone().map(|record| record.seconds).sum();
+        // Cells say nothing of machines: several may have shared them.
+        let mut machines: Vec<String> = all.map(machine).collect();
+        machines.sort();
+        machines.dedup();
         let commit = record.code.commit.as_ref();
-        let device = record.machine.device.as_ref().filter(|device| *device != "cpu");
         notes.push(format!(
-            "Trained in {} on {}{} with {}, by pretext {}{}.",
+            "Trained in {} on {}, by pretext {}{}.",
             rows::duration(seconds),
-            device.map_or(String::new(), |device| format!("{device} and ")),
-            record.machine.processor,
-            rows::counted(record.machine.threads as u64, "thread"),
+            machines.join("; "),
             record.code.version,
             commit.map_or(String::new(), |commit| format!(" at commit {commit}")),
         ));
     }
     notes
+}
+
+/// What computed a run.
+fn machine(record: &Record) -> String {
+    let device = record.machine.device.as_ref().filter(|device| *device != "cpu");
+    format!(
+        "{}{} with {}",
+        device.map_or(String::new(), |device| format!("{device} and ")),
+        record.machine.processor,
+        rows::counted(record.machine.threads as u64, "thread"),
+    )
 }
 
 fn pretraining(run: &Pretraining) -> String {

@@ -116,6 +116,7 @@ fn jobs_of_a_scheduler_compute_there_too() {
 fn the_table_says_what_computed_it() {
     let bench = Bench::new();
     let small = ["--sizes", "32", "--epochs", "1", "--init", "random", "--runs", "1"];
+    let more = ["--sizes", "32", "--epochs", "1", "--init", "random", "--runs", "2"];
     assert!(bench.works(&small).contains("on abacus with 2 threads"));
     bench.forge("finetune-32px-1ep-random-s0", |record| {
         record["machine"]["device"] = "cuda:0 (NVIDIA H100)".into();
@@ -123,5 +124,8 @@ fn the_table_says_what_computed_it() {
     let table = bench.works(&small);
     assert!(table.contains("on cuda:0 (NVIDIA H100) and abacus with 2 threads"), "{table}");
     let page = fs::read_to_string(bench.path("out/leaderboard.html")).unwrap();
+    let both = bench.works(&more);
+    let machines = "on abacus with 2 threads; cuda:0 (NVIDIA H100) and abacus with 2 threads,";
+    assert!(both.contains(machines), "{both}");
     assert!(page.contains("32 px, 1 epoch<") && page.contains("1 run in 1 row, 0 pretrainings."));
 }

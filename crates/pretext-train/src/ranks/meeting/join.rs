@@ -80,26 +80,24 @@ fn gather(
         .map_err(|error| cannot(place, &error))?;
     let mut come: Vec<Option<TcpStream>> = (1..launch.size).map(|_| None).collect();
     while come.iter().any(Option::is_none) {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(_) if Instant::now() < until => {
-                thread::sleep(NAP);
-                continue;
-            }
-            Err(_) => {
-                let missing = come.iter().zip(1..).filter(|(one, _)| one.is_none());
-                let missing: Vec<_> = missing.map(|(_, rank)| rank.to_string()).collect();
-                return Err(Error::Peer {
-                    problem: format!(
-                        "of {} processes {} did not come to port {} within {} s: {}",
-                        launch.size,
-                        missing.len(),
-                        place.port,
-                        patience.as_secs_f64(),
-                        missing.join(", ")
-                    ),
-                });
-            }
+        // Looked at whoever comes: strangers may come without end.
+        if Instant::now() >= until {
+            let missing = come.iter().zip(1..).filter(|(one, _)| one.is_none());
+            let missing: Vec<_> = missing.map(|(_, rank)| rank.to_string()).collect();
+            return Err(Error::Peer {
+                problem: format!(
+                    "of {} processes {} did not come to port {} within {} s: {}",
+                    launch.size,
+                    missing.len(),
+                    place.port,
+                    patience.as_secs_f64(),
+                    missing.join(", ")
+                ),
+            });
+        }
+        let Ok((stream, _)) = listener.accept() else {
+            thread::sleep(NAP);
+            continue;
         };
         // Who does not say hello, or is of another run, is sent away.
         let Ok(hello) = greeted(&stream) else { continue };
@@ -128,9 +126,20 @@ fn gather(
 
 fn greeted(stream: &TcpStream) -> io::Result<Hello> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(HELLO))?;
     stream.set_write_timeout(Some(HELLO))?;
-    Hello::read(&mut &*stream)
+    Hello::read(&mut Until(stream, Instant::now() + HELLO))
+}
+
+/// Reads until a point in time, however slowly bytes come.
+struct Until<'a>(&'a TcpStream, Instant);
+
+impl io::Read for Until<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let left = self.1.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+        self.0.set_read_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
+        let mut stream = self.0;
+        stream.read(to)
+    }
 }
 
 /// Whether the other end was closed. Nobody sends anything before all are there.

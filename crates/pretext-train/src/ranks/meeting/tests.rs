@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -158,6 +158,32 @@ fn strangers_do_not_disturb() {
         let first = first.join().unwrap().unwrap();
         scope.spawn(move || first.leave().unwrap());
         second.leave().unwrap();
+    });
+}
+
+#[test]
+fn strangers_without_end_are_not_waited_for() {
+    let place = place(free_port());
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // One who says nothing, more who hang up, and one who says a byte at a time.
+            let began = Instant::now();
+            let connect = || TcpStream::connect(("127.0.0.1", place.port));
+            let mut dripping = None;
+            while !over.load(Ordering::Relaxed) {
+                assert!(began.elapsed() < 20 * PATIENCE, "they are still waited for");
+                drop(connect());
+                dripping = dripping.or_else(|| connect().ok());
+                if let Some(stream) = &mut dripping {
+                    let _ = stream.write_all(b"x");
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let error = join(0, 2, &place, PATIENCE / 4).err().unwrap().to_string();
+        over.store(true, Ordering::Relaxed);
+        assert!(error.contains("of 2 processes 1 did not come"), "{error}");
     });
 }
 

@@ -103,18 +103,19 @@ fn beat(
     }
 }
 
-/// Takes a process for gone: tells the others, wakes whoever waits, and raises the alarm.
+/// Takes a process for gone: raises the alarm, tells the others, and wakes whoever waits.
 pub(super) fn lose(fate: &Fate, wires: &[Arc<Wire>], who: String) {
     if fate.gone.set(who.clone()).is_err() {
         return;
     }
-    for wire in wires {
-        let _ = wire.send(&Frame::Gone(who.clone()));
-    }
-    wires.iter().for_each(|wire| wire.close());
+    // First, for whoever is told may have stopped reading.
     if let Some(alarm) = fate.alarm.get()
         && !fate.parting.load(Ordering::Relaxed)
     {
         alarm();
     }
+    for wire in wires {
+        let _ = wire.send(&Frame::Gone(who.clone()));
+    }
+    wires.iter().for_each(|wire| wire.close());
 }

@@ -22,7 +22,6 @@ const FEW: usize = 1 << 12;
 
 /// This process's place in the world.
 pub(crate) struct World {
-    // Parts from NCCL before it parts from the others.
     comm: Arc<Comm>,
     meeting: Arc<Meeting>,
     device: candle_core::Device,
