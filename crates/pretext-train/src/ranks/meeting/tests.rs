@@ -138,22 +138,26 @@ fn without_all_of_them_nobody_begins() {
     assert!(began.elapsed() < Duration::from_secs(3));
 }
 
+/// A connection to process 0, as soon as it listens.
+fn connect(place: &Place) -> TcpStream {
+    loop {
+        match TcpStream::connect(("127.0.0.1", place.port)) {
+            Ok(stream) => break stream,
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
 #[test]
 fn strangers_do_not_disturb() {
     let place = place(free_port());
     thread::scope(|scope| {
         let first = scope.spawn(|| join(0, 2, &place, PATIENCE).map(|(meeting, _)| meeting));
-        let connect = || loop {
-            match TcpStream::connect(("127.0.0.1", place.port)) {
-                Ok(stream) => break stream,
-                Err(_) => thread::sleep(Duration::from_millis(5)),
-            }
-        };
-        connect().write_all(b"GET / HTTP/1.1\r\nHost: somewhere else\r\n\r\n").unwrap();
+        connect(&place).write_all(b"GET / HTTP/1.1\r\nHost: somewhere else\r\n\r\n").unwrap();
         // One of another run, of another size, and one that comes twice.
         let hello = |run, size| frame::Hello { run, rank: 1, size };
-        hello(8, 2).write(&mut connect()).unwrap();
-        hello(7, 3).write(&mut connect()).unwrap();
+        hello(8, 2).write(&mut connect(&place)).unwrap();
+        hello(7, 3).write(&mut connect(&place)).unwrap();
         let second = join(1, 2, &place, PATIENCE).unwrap().0;
         let first = first.join().unwrap().unwrap();
         scope.spawn(move || first.leave().unwrap());
@@ -162,28 +166,26 @@ fn strangers_do_not_disturb() {
 }
 
 #[test]
-fn strangers_without_end_are_not_waited_for() {
+fn strangers_who_dawdle_are_not_waited_for() {
     let place = place(free_port());
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            // One who says nothing, more who hang up, and one who says a byte at a time.
+        let first = scope.spawn(|| {
             let began = Instant::now();
-            let connect = || TcpStream::connect(("127.0.0.1", place.port));
-            let mut dripping = None;
-            while !over.load(Ordering::Relaxed) {
-                assert!(began.elapsed() < 20 * PATIENCE, "they are still waited for");
-                drop(connect());
-                dripping = dripping.or_else(|| connect().ok());
-                if let Some(stream) = &mut dripping {
-                    let _ = stream.write_all(b"x");
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
+            let error = join(0, 2, &place, PATIENCE / 4).err().unwrap().to_string();
+            over.store(true, Ordering::Relaxed);
+            (error, began.elapsed())
         });
-        let error = join(0, 2, &place, PATIENCE / 4).err().unwrap().to_string();
-        over.store(true, Ordering::Relaxed);
+        // Each says a byte now and then, and takes 16 s for a greeting.
+        let mut strangers: Vec<_> = (0..4).map(|_| connect(&place)).collect();
+        while !over.load(Ordering::Relaxed) {
+            // Whoever is sent away is gone.
+            strangers.iter_mut().for_each(|stream| drop(stream.write_all(b"x")));
+            thread::sleep(Duration::from_millis(500));
+        }
+        let (error, took) = first.join().unwrap();
         assert!(error.contains("of 2 processes 1 did not come"), "{error}");
+        assert!(took < 5 * PATIENCE, "{took:?}");
     });
 }
 
