@@ -17,7 +17,8 @@ pub trait Peers: Send + Sync {
     /// If another process cannot be reached.
     fn sum(&self, values: &mut [f64]) -> Result<()>;
 
-    /// The sums of a tensor's numbers, `f64`, where it lies: on a GPU nothing waits for them.
+    /// The sums of a tensor's numbers, `f64`, where it lies. As it stands here it goes through the
+    /// host, which waits; where they are summed on a GPU nothing need wait.
     ///
     /// # Errors
     /// As [`sum`](Self::sum).

@@ -135,6 +135,7 @@ fn train(
     let trial = Trial {
         device: device.tensors(),
         common,
+        processes: ranks.size(),
         parameters: parameters.parameter_count(),
         step: &try_step,
     };

@@ -23,16 +23,23 @@ struct Demand {
     peak: u64,
 }
 
-/// The largest batch below `tried` whose step fits into `room` bytes beside `later` bytes that are yet
-/// to come, if each picture takes the same; `None` if there is none.
-fn fitting(room: u64, later: u64, [few, more]: [Demand; 2], tried: usize) -> Option<usize> {
+/// The largest batch below `tried` whose parts fit, on each of so many processes, into `room` bytes
+/// beside `later` bytes that are yet to come, if each picture takes the same; `None` if there is none.
+/// `tried` is the size of a whole batch, `few` and `more` are of one process.
+fn fitting(
+    room: u64,
+    later: u64,
+    [few, more]: [Demand; 2],
+    tried: usize,
+    processes: usize,
+) -> Option<usize> {
     let picture = more.peak.checked_sub(few.peak)? as f64
         / more.pictures.checked_sub(few.pictures).filter(|&count| count > 0)? as f64;
     let stays = few.peak as f64 - picture * few.pictures as f64;
     let left = room as f64 * (1.0 - GAPS) - later as f64 - stays;
     let count = if picture > 0.0 { (left / picture).floor() } else { f64::INFINITY };
-    let count = count.min(tried.saturating_sub(1) as f64);
-    (count >= LEAST as f64).then_some(count as usize)
+    let count = count.min((tried.div_ceil(processes) - 1) as f64);
+    (count >= LEAST as f64).then_some(count as usize * processes)
 }
 
 /// Pairs of batch sizes to try, the better ones first: the larger a batch, the nearer it is to the one
@@ -59,6 +66,8 @@ fn remembered(rule: Rule, parameters: usize) -> u64 {
 pub(crate) struct Trial<'a> {
     pub(crate) device: &'a Device,
     pub(crate) common: &'a Common,
+    /// Processes that share a batch.
+    pub(crate) processes: usize,
     /// Trained numbers.
     pub(crate) parameters: usize,
     /// Computes the gradients of a batch of so many pictures.
@@ -74,8 +83,11 @@ impl Trial<'_> {
                 let tried = self.common.batch_size;
                 let later =
                     if first { remembered(self.common.optimiser, self.parameters) } else { 0 };
-                let fits = trials(tried).find_map(|pair| self.demands(pair).ok());
-                let fits = fits.and_then(|(room, demands)| fitting(room, later, demands, tried));
+                let part = tried.div_ceil(self.processes);
+                let fits = trials(part).find_map(|pair| self.demands(pair).ok());
+                let fits = fits.and_then(|(room, demands)| {
+                    fitting(room, later, demands, tried, self.processes)
+                });
                 Err(Error::FullMemory { tried, fits })
             }
             other => other,
@@ -131,21 +143,24 @@ mod tests {
     fn the_largest_batch_that_fits() {
         let demands = [demand(8), demand(16)];
         // 950 of 1000 MiB can be used; 650 are left for pictures.
-        assert_eq!(fitting(1000 * MIB, 0, demands, 64), Some(13));
-        assert_eq!(fitting(1000 * MIB, 150 * MIB, demands, 64), Some(10));
-        assert_eq!(fitting(1000 * MIB, 150 * MIB, demands, 10), Some(9), "10 did not fit");
-        assert_eq!(fitting(500 * MIB, 0, demands, 64), Some(3));
-        assert_eq!(fitting(400 * MIB, 0, demands, 64), None, "one picture is no batch");
-        assert_eq!(fitting(100 * MIB, 200 * MIB, demands, 64), None);
+        assert_eq!(fitting(1000 * MIB, 0, demands, 64, 1), Some(13));
+        assert_eq!(fitting(1000 * MIB, 150 * MIB, demands, 64, 1), Some(10));
+        assert_eq!(fitting(1000 * MIB, 150 * MIB, demands, 10, 1), Some(9), "10 did not fit");
+        assert_eq!(fitting(500 * MIB, 0, demands, 64, 1), Some(3));
+        assert_eq!(fitting(400 * MIB, 0, demands, 64, 1), None, "one picture is no batch");
+        assert_eq!(fitting(100 * MIB, 200 * MIB, demands, 64, 1), None);
+        // Of several processes each holds its part.
+        assert_eq!(fitting(1000 * MIB, 0, demands, 256, 4), Some(4 * 13));
+        assert_eq!(fitting(1000 * MIB, 0, demands, 40, 4), Some(4 * 9), "parts of 10 did not fit");
     }
 
     #[test]
     fn what_makes_no_sense_is_no_estimate() {
-        assert_eq!(fitting(1000 * MIB, 0, [demand(8), demand(8)], 64), None);
-        assert_eq!(fitting(1000 * MIB, 0, [demand(16), demand(8)], 64), None);
+        assert_eq!(fitting(1000 * MIB, 0, [demand(8), demand(8)], 64, 1), None);
+        assert_eq!(fitting(1000 * MIB, 0, [demand(16), demand(8)], 64, 1), None);
         // A difference too small to be seen.
         let flat = Demand { pictures: 16, ..demand(8) };
-        assert_eq!(fitting(1000 * MIB, 0, [demand(8), flat], 64), Some(63));
+        assert_eq!(fitting(1000 * MIB, 0, [demand(8), flat], 64, 1), Some(63));
     }
 
     #[test]
@@ -180,7 +195,7 @@ mod tests {
     fn other_errors_pass() {
         let (common, step) = (Common::default(), |_: usize| -> Result<()> { panic!("tried") });
         let device = &Device::Cpu;
-        let trial = Trial { device, common: &common, parameters: 1, step: &step };
+        let trial = Trial { device, common: &common, processes: 1, parameters: 1, step: &step };
         assert!(matches!(trial.explain(Ok(3), true), Ok(3)));
         let other = Err::<(), _>(uncounted());
         assert!(matches!(trial.explain(other, true), Err(Error::Tensor(_))));

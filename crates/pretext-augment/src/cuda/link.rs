@@ -11,7 +11,9 @@ use candle_core::{Device, Error, Result};
 
 use crate::upload::Link;
 
-/// A GPU with a queue for copies beside the one that it computes by.
+/// A GPU with a queue for copies beside the one that it computes by. Nothing but the marks of
+/// [`crate::upload`] tells one to wait for the other, for whoever made the device may have switched off
+/// the tracking of events.
 #[derive(Clone)]
 pub(super) struct Gpu {
     device: CudaDevice,
@@ -69,7 +71,7 @@ impl Link for Gpu {
         assert!(bytes <= host.len() && at + bytes <= there.len(), "memory on both sides");
         let from = host.as_ptr().w()?;
         let mut there = there.slice_mut(at..at + bytes);
-        let (to, _queue_has_one_user) = there.device_ptr_mut(&self.copies);
+        let (to, _guard) = there.device_ptr_mut(&self.copies);
         if bytes > 0 {
             // SAFETY: the first bytes were written, and stay as they are until the mark that this
             // returns; so does the memory there.

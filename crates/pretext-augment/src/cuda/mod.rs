@@ -174,7 +174,7 @@ impl Passing {
     /// As [`Pictures::views`], of one of the last two batches that were sent.
     ///
     /// # Errors
-    /// As there.
+    /// As there, and if two more were sent since.
     pub fn views<'a>(
         &mut self,
         sent: &Sent,
@@ -183,7 +183,9 @@ impl Passing {
         layout: Layout,
         dtype: DType,
     ) -> Result<Tensor> {
-        let Some(bytes) = self.parcels.there(sent.parcel) else { bail!("no pictures were sent") };
+        let Some(bytes) = self.parcels.there(sent.parcel)? else {
+            bail!("these pictures have left the GPU's memory, or there were none")
+        };
         let how = (normalise, layout, dtype);
         let made = self.maker.views(bytes, &sent.places, views, how)?;
         self.parcels.is_read(sent.parcel)?;
@@ -274,7 +276,7 @@ impl Maker {
             sent.put(&bytes)?;
         }
         let parcel = sent.send()?;
-        let Some(params) = sent.there(parcel) else { bail!("a batch of no words") };
+        let Some(params) = sent.there(parcel)? else { bail!("a batch of no words") };
         let bytes = (u64::from(blocks) * place.global).max(1);
         // SAFETY: the kernels write to this memory before they read from it.
         let mut memory = unsafe { device.alloc::<u8>(bytes as usize) }?;

@@ -4,7 +4,7 @@
 //! that does nothing else; its other queue computes. Marks in the queues say who waits for whom, and
 //! the host waits for none of it but for its own pinned memory, when it comes round again. A
 //! [`Link`] is a GPU by the feature `cuda`; in tests it is a model of one that does everything as
-//! late, or as early, as the marks allow.
+//! late as the marks allow, or earlier by chance.
 
 mod bulk;
 mod parcels;

@@ -34,9 +34,10 @@ struct Queue {
 #[derive(Default)]
 struct State {
     queues: [Queue; 2],
-    /// How many orders are carried out whenever one is given, at most; `None`: as few as possible.
+    /// Says how many orders are carried out whenever one is given; `None`: as few as possible.
     eager: Option<StdRng>,
     pinned: usize,
+    copied: usize,
     computed: usize,
     wrong: usize,
 }
@@ -68,11 +69,16 @@ impl Model {
         self.0.borrow().computed
     }
 
+    /// Copies that were carried out.
+    pub(super) fn copied(&self) -> usize {
+        self.0.borrow().copied
+    }
+
     pub(super) fn wrong(&self) -> usize {
         self.0.borrow().wrong
     }
 
-    pub(super) fn most_pinned(&self) -> usize {
+    pub(super) fn pinned_in_all(&self) -> usize {
         self.0.borrow().pinned
     }
 
@@ -82,10 +88,18 @@ impl Model {
 
     /// Carries out everything.
     pub(super) fn finish(&self) {
-        for queue in [COPIES, COMPUTES] {
-            let told = self.0.borrow().queues[queue].told;
-            self.0.borrow_mut().reach((queue, told));
-        }
+        self.reach_all(COPIES);
+        self.compute_all();
+    }
+
+    /// Carries out what the computing queue was told, and of the other what that waits for.
+    pub(super) fn compute_all(&self) {
+        self.reach_all(COMPUTES);
+    }
+
+    fn reach_all(&self, queue: usize) {
+        let told = self.0.borrow().queues[queue].told;
+        self.0.borrow_mut().reach((queue, told));
     }
 
     fn tell(&self, queue: usize, order: Order) {
@@ -112,6 +126,7 @@ impl State {
                 Order::After(other) => self.reach(other),
                 Order::Copy { host, bytes, there, at } => {
                     there.borrow_mut()[at..at + bytes].copy_from_slice(&host.borrow()[..bytes]);
+                    self.copied += 1;
                 }
                 Order::Read { there, want } => {
                     self.computed += 1;

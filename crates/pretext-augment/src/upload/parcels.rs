@@ -7,7 +7,7 @@ use super::Link;
 pub(crate) struct Parcels<L: Link> {
     link: L,
     slots: Vec<Slot<L>>,
-    /// The parcel that is being written.
+    /// The number of the parcel that is being written, counted from 1.
     at: usize,
 }
 
@@ -18,6 +18,8 @@ struct Slot<L: Link> {
     filled: usize,
     /// The end of the copy.
     copied: Option<L::Mark>,
+    /// Whether the computing queue was told to wait for it.
+    awaited: bool,
     /// The end of the last computation that reads it.
     used: Option<L::Mark>,
 }
@@ -29,15 +31,17 @@ const GRAIN: usize = 1 << 16;
 impl<L: Link> Parcels<L> {
     /// So many parcels at a time; they have no memory yet.
     pub(crate) fn new(link: L, count: usize) -> Self {
-        let none = || Slot { memory: None, room: 0, filled: 0, copied: None, used: None };
+        let none =
+            || Slot { memory: None, room: 0, filled: 0, copied: None, awaited: false, used: None };
         Self { link, slots: (0..count.max(1)).map(|_| none()).collect(), at: 0 }
     }
 
     /// Begins a parcel of at most so many bytes, in the memory of the oldest one. The host waits for
     /// that one's copy, which was long ago, and for nothing else, unless the memory is too small.
     pub(crate) fn begin(&mut self, bytes: usize) -> Result<(), L::Error> {
-        self.at = (self.at + 1) % self.slots.len();
-        let slot = &mut self.slots[self.at];
+        self.at += 1;
+        let slot = self.slot();
+        let slot = &mut self.slots[slot];
         if let Some(copied) = slot.copied.take() {
             self.link.wait(&copied)?;
         }
@@ -57,12 +61,13 @@ impl<L: Link> Parcels<L> {
 
     /// Bytes in the parcel so far: the place of the next one.
     pub(crate) fn len(&self) -> usize {
-        self.slots[self.at].filled
+        self.slots[self.slot()].filled
     }
 
     /// Adds bytes to the parcel, which was begun for so many.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), L::Error> {
-        let slot = &mut self.slots[self.at];
+        let slot = self.slot();
+        let slot = &mut self.slots[slot];
         if let Some((host, _)) = &mut slot.memory {
             self.link.write(host, slot.filled, bytes)?;
             slot.filled += bytes.len();
@@ -70,31 +75,45 @@ impl<L: Link> Parcels<L> {
         Ok(())
     }
 
-    /// Sends the parcel. What is told to compute from now on finds it [`there`](Self::there), under
-    /// the number that this returns.
+    /// Sends the parcel; whoever computes finds it [`there`](Self::there), under the number that this
+    /// returns.
     pub(crate) fn send(&mut self) -> Result<usize, L::Error> {
-        let slot = &mut self.slots[self.at];
+        let slot = self.slot();
+        let slot = &mut self.slots[slot];
         if let Some((host, there)) = &mut slot.memory {
             if let Some(used) = slot.used.take() {
                 self.link.copy_after(&used)?;
             }
-            let copied = self.link.copy(host, slot.filled, there, 0)?;
-            self.link.compute_after(&copied)?;
-            slot.copied = Some(copied);
+            slot.copied = Some(self.link.copy(host, slot.filled, there, 0)?);
+            slot.awaited = false;
         }
         Ok(self.at)
     }
 
-    /// The memory of a parcel; `None` if it was never begun with any bytes.
-    pub(crate) fn there(&self, parcel: usize) -> Option<&L::There> {
-        Some(&self.slots.get(parcel)?.memory.as_ref()?.1)
+    fn slot(&self) -> usize {
+        self.at % self.slots.len()
+    }
+
+    /// The memory of a parcel, for what is told to compute from now on, which waits for its copy, as
+    /// nothing before does. `None` if another parcel has its memory by now, or if none was ever begun
+    /// with any bytes.
+    pub(crate) fn there(&mut self, parcel: usize) -> Result<Option<&L::There>, L::Error> {
+        let count = self.slots.len();
+        if parcel > self.at || parcel + count <= self.at {
+            return Ok(None);
+        }
+        let slot = &mut self.slots[parcel % count];
+        if let (Some(copied), false) = (&slot.copied, slot.awaited) {
+            self.link.compute_after(copied)?;
+            slot.awaited = true;
+        }
+        Ok(slot.memory.as_ref().map(|(_, there)| there))
     }
 
     /// Says that what was told to compute so far reads a parcel: its memory stays until then.
     pub(crate) fn is_read(&mut self, parcel: usize) -> Result<(), L::Error> {
-        if let Some(slot) = self.slots.get_mut(parcel) {
-            slot.used = Some(self.link.computed()?);
-        }
+        let slot = parcel % self.slots.len();
+        self.slots[slot].used = Some(self.link.computed()?);
         Ok(())
     }
 }
@@ -132,7 +151,7 @@ mod tests {
             while under_way.len() > behind {
                 let (parcel, bytes) = under_way.pop_front().unwrap();
                 for _ in 0..=i % 2 {
-                    if let Some(there) = parcels.there(parcel) {
+                    if let Some(there) = parcels.there(parcel).unwrap() {
                         model.compute_with(there, &bytes);
                     }
                     parcels.is_read(parcel).unwrap();
@@ -156,6 +175,40 @@ mod tests {
     }
 
     #[test]
+    fn a_computation_does_not_wait_for_the_parcel_after_its_own() {
+        let model = Model::lazy();
+        let mut parcels = Parcels::new(model.clone(), 2);
+        let mut send = |byte: u8| {
+            parcels.begin(8).unwrap();
+            parcels.put(&[byte; 8]).unwrap();
+            let parcel = parcels.send().unwrap();
+            let there = (byte == 1).then(|| parcels.there(parcel).unwrap().unwrap().clone());
+            if byte == 1 {
+                parcels.is_read(parcel).unwrap();
+            }
+            there
+        };
+        let first = send(1).unwrap();
+        send(2);
+        model.compute_with(&first, &[1; 8]);
+        model.compute_all();
+        assert_eq!((model.computed(), model.wrong(), model.copied()), (1, 0, 1));
+    }
+
+    #[test]
+    fn a_parcel_whose_memory_another_has_is_gone() {
+        let mut parcels = Parcels::new(Model::lazy(), 2);
+        let numbers = [1, 2, 3].map(|byte| {
+            parcels.begin(4).unwrap();
+            parcels.put(&[byte; 4]).unwrap();
+            parcels.send().unwrap()
+        });
+        let there = numbers.map(|number| parcels.there(number).unwrap().is_some());
+        assert_eq!(there, [false, true, true]);
+        assert!(parcels.there(numbers[2] + 1).unwrap().is_none());
+    }
+
+    #[test]
     fn the_host_stays_ahead_of_the_computations_by_two_parcels() {
         let model = Model::lazy();
         let mut parcels = Parcels::new(model.clone(), 2);
@@ -164,7 +217,7 @@ mod tests {
             parcels.begin(1000).unwrap();
             parcels.put(&bytes).unwrap();
             let parcel = parcels.send().unwrap();
-            model.compute_with(parcels.there(parcel).unwrap(), &bytes);
+            model.compute_with(parcels.there(parcel).unwrap().unwrap(), &bytes);
             parcels.is_read(parcel).unwrap();
             // The copy of a parcel waits for the computation of the last but one, and so does the host
             // when it writes the next but one.

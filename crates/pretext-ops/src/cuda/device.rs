@@ -94,8 +94,9 @@ pub fn device(ordinal: usize) -> Result<Device> {
         }
     }
     let cuda = device.as_cuda_device()?;
-    // SAFETY: there is the one queue that `new_cuda_with_stream` made, so that nothing has to be told
-    // to wait for anything.
+    // SAFETY: all that is computed is told to the one queue that `new_cuda_with_stream` made, in its
+    // order. Whoever makes another one (copies of pictures, sums of several processes) tells it and this
+    // one to wait for each other, by events of its own.
     unsafe { cuda.disable_event_tracking() };
     keep_memory(&cuda.cuda_stream())?;
     let (major, minor) = capability;

@@ -16,8 +16,7 @@ const HALF: usize = 2;
 
 type Operator = fn(&[Tensor]) -> Result<Tensor>;
 
-/// A layer: name, numbers of its input and output for each of a batch's pictures, passes over both that
-/// the gradient takes, and the operator on `[N, 32, 32, 64]`.
+/// A layer on `[N, 32, 32, 64]`, and the memory that passes through it.
 struct Layer {
     name: &'static str,
     /// Numbers read and written, in multiples of the input's.

@@ -43,8 +43,8 @@ impl Case {
         self
     }
 
-    /// Views of pictures that it makes. It sends parameters, for which the queue is waited for, so that
-    /// there is one launch at a time.
+    /// Views of pictures that it makes, one launch at a time: their parameters have a few pieces of
+    /// pinned memory in turn, for which the host would wait amid the launches that are timed together.
     pub(crate) fn views(mut self, views: usize) -> Self {
         self.views = views;
         self.together = 1;

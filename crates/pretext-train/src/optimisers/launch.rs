@@ -46,8 +46,9 @@ mod cuda {
     const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/optimisers.ptx"));
     const MODULE: &str = "pretext-train/optimisers";
 
-    // SAFETY: addresses and numbers, laid out as C does; `kernels/optimisers.cuh` has the same struct, of
-    // the same size, as a test asserts.
+    // SAFETY: addresses and numbers, laid out as C does; `kernels/optimisers.cuh` has the same struct. A
+    // test compares the sizes, and takes steps by the kernels with it, which fields out of place would
+    // spoil.
     unsafe impl DeviceRepr for Arguments {}
 
     pub(super) fn address(storage: &CudaStorage, start: usize, end: usize) -> Result<u64> {

@@ -70,8 +70,7 @@ impl World {
         }
     }
 
-    /// The sum of all processes' tensors, `f32` or `f64`, where they lie; on a GPU nothing waits for
-    /// it.
+    /// The sum of all processes' tensors, `f32` or `f64`, where they lie; by NCCL nothing waits for it.
     pub(super) fn sum_tensor(&self, values: &Tensor) -> Result<Tensor> {
         match *self {
             #[cfg(feature = "mpi")]

@@ -58,14 +58,14 @@ fn refuse<T>(told: &str) -> Result<T> {
     Err(Ends { code: 2, told: told.into() }.into())
 }
 
-/// Whether the kernels' build scripts will find nvcc.
+/// Whether the kernels' build scripts will find nvcc: where `pretext-kernels` looks for it, which is
+/// none of this crate's.
 fn compiler() -> bool {
     let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os);
-    let mut candidates: Vec<PathBuf> =
-        std::env::var_os("NVCC").map(PathBuf::from).into_iter().collect();
-    candidates.extend(homes.map(|home| PathBuf::from(home).join("bin/nvcc")));
-    candidates.push("nvcc".into());
-    candidates.iter().any(|nvcc| Command::new(nvcc).arg("--version").output().is_ok())
+    let mut found = homes.map(|home| PathBuf::from(home).join("bin/nvcc"));
+    let nvcc = std::env::var_os("NVCC")
+        .map_or_else(|| found.find(|nvcc| nvcc.is_file()).unwrap_or("nvcc".into()), Into::into);
+    Command::new(nvcc).arg("--version").output().is_ok()
 }
 
 #[cfg(test)]
