@@ -9,7 +9,7 @@ use std::array;
 use half::bf16;
 use pulp::Simd;
 
-use super::tile::{Tile, multiply, multiply_gathered};
+use super::tile::{Tile, multiply, multiply_across};
 use crate::isa::{Isa, Pairs};
 use crate::stored::Stored;
 
@@ -58,7 +58,7 @@ pub(crate) trait Element: Stored<Wide = f32> {
     /// [`join_rows`] gives them.
     ///
     /// # Safety
-    /// As for [`multiply_gathered`].
+    /// The starts must be readable from `offset` on for `M` numbers, and `panel` as for [`multiply`].
     unsafe fn multiply_rows<S: Simd, const M: usize, const V: usize>(
         simd: S,
         pairs: Pairs,
@@ -167,8 +167,9 @@ impl Element for f32 {
         stride: usize,
         tile: Tile<S, M, V>,
     ) -> Tile<S, M, V> {
+        let start = |row: usize| rows.starts[row].wrapping_add(offset);
         // SAFETY: the same.
-        unsafe { multiply_gathered(simd, rows.starts, offset, panel, stride, tile) }
+        unsafe { multiply_across(simd, rows.starts.len(), start, panel, stride, tile) }
     }
 }
 

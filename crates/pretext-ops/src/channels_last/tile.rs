@@ -102,16 +102,17 @@ pub(crate) unsafe fn multiply<S: Simd, const M: usize, const V: usize>(
     tile
 }
 
-/// The same where the left matrix's rows are one number apart: `tile[i] += sum over k of
-/// *(left + k step + i) * panel[k]`. Pointers to each would not leave the compiler enough registers.
+/// The same where the left matrix's rows are one number apart, and its columns begin anywhere:
+/// `tile[i] += sum over k of *(start(k) + i) * panel[k]`. Pointers to each row would not leave the
+/// compiler enough registers.
 ///
 /// # Safety
-/// `left` must be readable at `k step` for `M` numbers, and `panel` as for [`multiply`].
+/// `start(k)` must be readable for `M` numbers, and `panel` as for [`multiply`].
 #[inline(always)]
 pub(crate) unsafe fn multiply_across<S: Simd, const M: usize, const V: usize>(
     simd: S,
     depth: usize,
-    (left, step): (*const f32, usize),
+    start: impl Fn(usize) -> *const f32,
     panel: *const f32,
     stride: usize,
     mut tile: Tile<S, M, V>,
@@ -121,39 +122,10 @@ pub(crate) unsafe fn multiply_across<S: Simd, const M: usize, const V: usize>(
         let right: [S::f32s; V] = array::from_fn(|j| unsafe {
             panel.add(k * stride + j * S::F32_LANES).cast::<S::f32s>().read_unaligned()
         });
+        let left = start(k);
         for i in 0..M {
             // SAFETY: the caller vouches for this address.
-            let value = simd.splat_f32s(unsafe { left.add(k * step + i).read_unaligned() });
-            for j in 0..V {
-                tile[i][j] = simd.mul_add_e_f32s(value, right[j], tile[i][j]);
-            }
-        }
-    }
-    tile
-}
-
-/// The same where the left matrix's rows begin anywhere, one pointer for each `k`, and are one
-/// number apart: `tile[i] += sum over k of *(starts[k] + offset + i) * panel[k]`.
-///
-/// # Safety
-/// `starts[k]` must be readable from `offset` on for `M` numbers, and `panel` as for [`multiply`].
-#[inline(always)]
-pub(crate) unsafe fn multiply_gathered<S: Simd, const M: usize, const V: usize>(
-    simd: S,
-    starts: &[*const f32],
-    offset: usize,
-    panel: *const f32,
-    stride: usize,
-    mut tile: Tile<S, M, V>,
-) -> Tile<S, M, V> {
-    for (k, &start) in starts.iter().enumerate() {
-        // SAFETY: the caller vouches for these addresses.
-        let right: [S::f32s; V] = array::from_fn(|j| unsafe {
-            panel.add(k * stride + j * S::F32_LANES).cast::<S::f32s>().read_unaligned()
-        });
-        for i in 0..M {
-            // SAFETY: the caller vouches for this address.
-            let value = simd.splat_f32s(unsafe { start.add(offset + i).read_unaligned() });
+            let value = simd.splat_f32s(unsafe { left.add(i).read_unaligned() });
             for j in 0..V {
                 tile[i][j] = simd.mul_add_e_f32s(value, right[j], tile[i][j]);
             }

@@ -102,11 +102,12 @@ fn outer_tile<S: Simd, const M: usize, const V: usize>(
     let tiles = input.tiles;
     let left = &input.values[input.at(job.point, first / width, 0)..][..tiles * width];
     let left = left[first % width..].as_ptr();
+    let start = |tile| left.wrapping_add(tile * width);
     let right = &output.values[output.at(job.point, panel, 0)..][..tiles * width];
     let sums = tile::zeros::<S, M, V>(simd);
     // SAFETY: both have a row of `width` numbers for each tile, and `first % width + M` is at most
     // `width`.
-    let sums = unsafe { multiply_across(simd, tiles, (left, width), right.as_ptr(), width, sums) };
+    let sums = unsafe { multiply_across(simd, tiles, start, right.as_ptr(), width, sums) };
     let at = ((job.point * output.panels() + panel) * input.channels + first) * width;
     // SAFETY: no other job has this point of this piece.
     let out = unsafe { job.sums.part(at, M * width) };
