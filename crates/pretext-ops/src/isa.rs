@@ -118,6 +118,7 @@ impl Isa {
 
 /// How a kernel multiplies pairs of `bf16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "x86-64's instructions"))]
 pub(crate) enum Pairs {
     /// By taking them apart.
     Apart,

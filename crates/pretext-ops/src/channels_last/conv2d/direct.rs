@@ -270,6 +270,7 @@ pub(super) struct Product<'a, T: Element> {
     pub(super) panels: Range<usize>,
     pub(super) starts: &'a [*const T],
     /// The row that padding is found in.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AMX skips it"))]
     pub(super) zeros: &'a [T],
     pub(super) to: &'a [usize],
     pub(super) out: Shared<'a, T>,

@@ -7,6 +7,7 @@
 #[cfg(target_arch = "x86_64")]
 mod across;
 mod direct;
+mod gather;
 mod panels;
 mod places;
 #[cfg(target_arch = "x86_64")]

@@ -1,10 +1,12 @@
 //! A convolution's weight as the right matrix of products: in panels, as [`super::super::tile`]
 //! reads it.
 
+use pulp::{Simd, WithSimd};
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
 use super::Geometry;
+use super::gather::{COUNT, gather};
 use crate::buffer::unwritten;
 use crate::channels_last::element::Element;
 use crate::channels_last::tile;
@@ -87,9 +89,9 @@ pub(super) struct Panels<T: Element> {
     pub(super) width: usize,
 }
 
-/// Rows of a panel that are packed together: a line of the cache at a time, whichever way the weight
-/// lies.
-const ROWS: usize = 16;
+/// Rows of a panel that are packed or unpacked together, for all taps: whichever way the weight lies,
+/// its lines are then still in the cache.
+const ROWS: usize = 8;
 
 impl<T: Element> Panels<T> {
     pub(super) fn pack(isa: Isa, order: Order, weight: &[f32]) -> Self {
@@ -99,15 +101,7 @@ impl<T: Element> Panels<T> {
         panels.groups = unsafe { unwritten(panels.count() * panels.size()) };
         let size = panels.size().max(1);
         panels.groups.par_chunks_mut(size).enumerate().for_each(|(panel, groups)| {
-            let first = panel * width;
-            let columns = width.min(order.columns - first);
-            let taps = groups.chunks_exact_mut((order.depth / T::GROUP * width).max(1));
-            for (tap, groups) in taps.enumerate() {
-                for (block, rows) in groups.chunks_mut(ROWS * width).enumerate() {
-                    let k = block * ROWS * T::GROUP;
-                    pack_block::<T>(&order, weight, (first, tap, k), columns, width, rows);
-                }
-            }
+            isa.run(Pack::<T> { order: &order, weight, first: panel * width, width, groups });
         });
         panels
     }
@@ -122,40 +116,49 @@ impl<T: Element> Panels<T> {
     }
 }
 
-/// Packs some rows of a panel, from the `k`th number of the depth on.
-fn pack_block<T: Element>(
-    order: &Order,
-    weight: &[f32],
-    (first, tap, k): (usize, usize, usize),
-    columns: usize,
+/// Packs one panel.
+struct Pack<'a, T: Element> {
+    order: &'a Order,
+    weight: &'a [f32],
+    /// The panel's first column.
+    first: usize,
     width: usize,
-    rows: &mut [T::Group],
-) {
-    // Where each number of the rows' first column is, if the weight has it.
-    let mut places = [[None; 2]; ROWS];
-    for (row, places) in places.iter_mut().enumerate().take(rows.len() / width) {
-        for (i, place) in places[..T::GROUP].iter_mut().enumerate() {
-            *place = order.at(first, tap, k + row * T::GROUP + i);
-        }
-    }
-    let group = |places: &[Option<usize>; 2], j: usize| {
-        T::group(|i| places[i].map_or(0.0, |at| weight[at + j * order.column]))
-    };
-    if order.column < order.channel {
-        for (row, places) in rows.chunks_exact_mut(width).zip(&places) {
-            for (j, to) in row[..columns].iter_mut().enumerate() {
-                *to = group(places, j);
+    groups: &'a mut [T::Group],
+}
+
+impl<T: Element> WithSimd for Pack<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { order, weight, first, width, groups } = self;
+        let columns = width.min(order.columns - first);
+        let depth = order.depth / T::GROUP;
+        for block in (0..depth).step_by(ROWS) {
+            for tap in 0..order.taps {
+                for k in block..depth.min(block + ROWS) {
+                    // Where each number of the first column is, if the weight has it.
+                    let mut places = [None; 2];
+                    for (i, place) in places[..T::GROUP].iter_mut().enumerate() {
+                        *place = order.at(first, tap, k * T::GROUP + i);
+                    }
+                    let row = &mut groups[(tap * depth + k) * width..][..width];
+                    for (lane, row) in (0..).step_by(COUNT).zip(row.chunks_mut(COUNT)) {
+                        let count = COUNT.min(columns.saturating_sub(lane));
+                        let mut numbers = [[0.0; COUNT]; 2];
+                        for (numbers, place) in numbers.iter_mut().zip(places) {
+                            if let (Some(at), 1..) = (place, count) {
+                                let from = &weight[at + lane * order.column..];
+                                gather::<S>(from, order.column, &mut numbers[..count]);
+                            }
+                        }
+                        for (j, to) in row.iter_mut().enumerate() {
+                            *to = T::group(|i| numbers[i][j]);
+                        }
+                    }
+                }
             }
         }
-    } else {
-        for j in 0..columns {
-            for (to, places) in rows[j..].iter_mut().step_by(width).zip(&places) {
-                *to = group(places, j);
-            }
-        }
-    }
-    for row in rows.chunks_exact_mut(width) {
-        row[columns..].fill(T::Group::default());
     }
 }
 
@@ -178,9 +181,9 @@ pub(super) fn unpack(
     let panels = gradient.par_chunks_mut((width * column).max(1)).enumerate();
     panels.for_each_init(Vec::new, |sums, (panel, gradient)| {
         let columns = gradient.len() / column;
-        for &tap in taps {
-            for k in (0..order.depth).step_by(ROWS) {
-                let rows = ROWS.min(order.depth - k);
+        for k in (0..order.depth).step_by(ROWS) {
+            let rows = ROWS.min(order.depth - k);
+            for &tap in taps {
                 let at = panel * order.panel(width) + (tap * order.depth + k) * width;
                 sums.clear();
                 sums.extend_from_slice(&pieces[0][at..at + rows * width]);
