@@ -1,5 +1,6 @@
 //! `cargo xtask bench train`: steps of whole networks, ours and PyTorch's in turn.
 
+mod epoch;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +9,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
+use self::epoch::Setting;
 use self::report::{Row, Times};
+use super::data::corpus::Corpus;
 use super::ours;
 use super::peer::{Peer, Script};
 use super::report::{Machine, replaced};
@@ -92,9 +95,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         None => None,
     };
     let ours = ours::build("step", &[])?;
+    let pretext = ours::build_binary(&[])?;
+    let corpus = Corpus::make(&ours::build("data", &[])?, args.batch * epoch::STEPS)?;
+    let data = epoch::lay_out(&corpus, args.batch)?;
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.unwrap_or(all);
-    let mut rows = Vec::new();
+    let (mut rows, mut epochs) = (Vec::new(), Vec::new());
     for (name, title) in NETWORKS {
         if !args.networks.is_empty() && !args.networks.iter().any(|wanted| wanted == name) {
             continue;
@@ -105,12 +111,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 .with_context(|| format!("{title}, {precision}"))?;
             crate::say(row.line());
             rows.push(row);
+            if name.starts_with("unet-") {
+                continue; // No classifier.
+            }
+            let setting = Setting {
+                network: name,
+                title,
+                precision,
+                batch: args.batch,
+                size: args.size,
+                threads,
+            };
+            let mut bare = start(&ours, args, (name, precision), threads)?;
+            let row = epoch::measure(&pretext, &mut bare, &data, &setting, args.rounds)
+                .with_context(|| format!("{title}, {precision}: an epoch"))?;
+            crate::say(row.line());
+            epochs.push(row);
         }
     }
     let versions = peer.as_ref().map(Peer::versions).transpose()?;
     let machine = Machine::this(threads, Some(instructions(&ours)?), versions);
     let setting = format!("batches of {} at {} px", args.batch, args.size);
-    let section = report::section(&rows, &setting, args.rounds * MEASURED, &machine);
+    let mut section = report::section(&rows, &setting, args.rounds * MEASURED);
+    if !epochs.is_empty() {
+        section += &epoch::table(&epochs, &setting, &corpus);
+    }
+    section += &format!("\n{machine}\n");
     let out = crate::root().join(&args.out);
     let before = std::fs::read_to_string(&out).unwrap_or_default();
     crate::write_whole(&out, replaced(&before, "train", &section).as_bytes())?;
@@ -127,14 +153,9 @@ fn measure(
     (name, title, precision): (&str, &str, &str),
     threads: usize,
 ) -> Result<Row> {
-    let arguments = [name, &args.batch.to_string(), &args.size.to_string(), precision];
-    let arguments = arguments.map(str::to_owned);
-    let start = |threads: usize| {
-        let mut command = Command::new(ours);
-        command.args(&arguments).env("RAYON_NUM_THREADS", threads.to_string());
-        Stepper::start(&mut command)
-    };
-    let (us, mut eager, mut compiled, mut alone) = (start(threads)?, None, None, None);
+    let arguments = arguments(args, (name, precision));
+    let us = start(ours, args, (name, precision), threads)?;
+    let (mut eager, mut compiled, mut alone) = (None, None, None);
     if let Some(peer) = peer {
         eager = Some(Stepper::start(&mut command(peer, &arguments, threads, "eager"))?);
         if !args.no_compile {
@@ -142,13 +163,25 @@ fn measure(
         }
     }
     if threads > 1 {
-        alone = Some(start(1)?);
+        alone = Some(start(ours, args, (name, precision), 1)?);
     }
     let mut steppers = Steppers { us, eager, compiled, alone };
     let train = steppers.run("train", args.rounds)?;
     let peaks = (steppers.us.peak()?, steppers.eager.as_mut().map(Stepper::peak).transpose()?);
     let evaluate = steppers.run("evaluate", args.rounds)?;
     Ok(Row { title: title.into(), precision: precision.into(), train, evaluate, peaks })
+}
+
+/// What both sides' processes are told at their start.
+fn arguments(args: &Args, (name, precision): (&str, &str)) -> [String; 4] {
+    [name, &args.batch.to_string(), &args.size.to_string(), precision].map(str::to_owned)
+}
+
+/// Our process.
+fn start(ours: &Path, args: &Args, network: (&str, &str), threads: usize) -> Result<Stepper> {
+    let mut command = Command::new(ours);
+    command.args(arguments(args, network)).env("RAYON_NUM_THREADS", threads.to_string());
+    Stepper::start(&mut command)
 }
 
 /// The processes that are measured side by side.

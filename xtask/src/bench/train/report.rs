@@ -1,6 +1,6 @@
 //! What was measured of networks, as a section of `docs/benchmarks.md`.
 
-use super::super::report::{Machine, cell, median};
+use super::super::report::{cell, median};
 
 /// Seconds of each measured step.
 pub(super) struct Times {
@@ -45,8 +45,8 @@ impl Row {
     }
 }
 
-/// The section: tables, and below them how they were made.
-pub(super) fn section(rows: &[Row], setting: &str, rounds: usize, machine: &Machine) -> String {
+/// The tables.
+pub(super) fn section(rows: &[Row], setting: &str, rounds: usize) -> String {
     let mut text = format!(
         "## Training and evaluation of whole networks\n\n\
          Milliseconds a step, {setting}: medians of {rounds} steps, all processes taking turns of a \
@@ -92,7 +92,7 @@ pub(super) fn section(rows: &[Row], setting: &str, rounds: usize, machine: &Mach
             speedup.map_or("–".into(), |speedup| format!("{speedup:.2}x")),
         );
     }
-    format!("{text}\n{machine}\n")
+    text + "\n"
 }
 
 fn milliseconds(seconds: Option<&Vec<f64>>) -> String {
@@ -117,8 +117,7 @@ mod tests {
     #[test]
     fn ratios_and_cells() {
         assert_eq!(row().train.ratio(), Some(2.0));
-        let machine = Machine::named("A machine.");
-        let text = section(&[row()], "here", 3, &machine);
+        let text = section(&[row()], "here", 3);
         assert!(
             text.contains("| net | f32 | 200 (100–300) | 450 (400–500) | 400 (400–400) | 2.00 |")
         );
