@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{Result as TensorResult, Tensor};
 
-use pretext_ops::channels_last::{self, Activation, Then};
+use pretext_ops::channels_last::{self, Activation};
 
 use crate::builder::{Builder, Init};
 use crate::encoder::{Encoder, EncoderSpec, encoder};
@@ -180,8 +180,8 @@ impl ProjectionHead {
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let hidden = self.first.forward(x, mode)?;
         let (n, c) = hidden.dims2()?;
-        let relu = Then { activation: Activation::Relu, ..Then::default() };
-        let normed = self.norm.forward(&hidden.reshape((n, 1, 1, c))?, mode, relu)?;
+        let hidden = hidden.reshape((n, 1, 1, c))?.into();
+        let normed = self.norm.forward(&hidden, mode, Activation::Relu)?.tensor()?;
         Ok(self.second.forward(&normed.reshape((n, c))?, mode)?)
     }
 }

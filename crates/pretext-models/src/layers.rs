@@ -4,7 +4,7 @@
 //! turned where they come in and where features go out.
 
 use candle_core::{DType, Result as TensorResult, Tensor, Var};
-use pretext_ops::channels_last::{self, FeatureMap, Then};
+use pretext_ops::channels_last::{self, FeatureMap, Running, Then};
 
 use crate::builder::{Builder, Init};
 use crate::error::Result;
@@ -117,23 +117,30 @@ impl BatchNorm {
         })
     }
 
-    /// `[N, H, W, C]`, normalised and then added to a residual and activated.
-    pub(crate) fn forward(&self, x: &Tensor, mode: Mode, then: Then<'_>) -> TensorResult<Tensor> {
-        let (mean, var) = (&self.running_mean, &self.running_var);
+    /// The running statistics, for a batch's to move them.
+    fn running(&self) -> Running<'_> {
+        Running { mean: &self.running_mean, variance: &self.running_var, momentum: MOMENTUM }
+    }
+
+    /// `[N, H, W, C]`, normalised and activated.
+    pub(crate) fn forward(
+        &self,
+        x: &FeatureMap,
+        mode: Mode,
+        activation: channels_last::Activation,
+    ) -> TensorResult<FeatureMap> {
         let (weight, bias) = (mode.parameter(&self.weight), mode.parameter(&self.bias));
+        let affine = (&weight, &bias);
         match mode {
-            Mode::Evaluate => channels_last::batch_norm_eval(
-                x,
-                (&weight, &bias),
-                (&mean.as_detached_tensor(), &var.as_detached_tensor()),
-                then,
-                EPS,
-            ),
+            Mode::Evaluate => {
+                let (mean, var) = (&self.running_mean, &self.running_var);
+                let statistics = (&mean.as_detached_tensor(), &var.as_detached_tensor());
+                let then = Then { activation, ..Then::default() };
+                let y = channels_last::batch_norm_eval(&x.tensor()?, affine, statistics, then, EPS);
+                Ok(y?.into())
+            }
             Mode::Train => {
-                let out = channels_last::batch_norm(x, &weight, &bias, then, EPS)?;
-                follow(mean, &out.mean)?;
-                follow(var, &out.variance)?;
-                Ok(out.y)
+                channels_last::batch_norm_following(x, affine, activation, EPS, self.running())
             }
         }
     }
@@ -164,10 +171,8 @@ impl BatchNorm {
                 EPS,
             ),
             Mode::Train => {
-                let out = channels_last::conv_norm(x, &weight, norm, window, then, EPS)?;
-                follow(mean, &out.mean)?;
-                follow(var, &out.variance)?;
-                Ok(out.y)
+                let running = self.running();
+                channels_last::conv_norm_following(x, &weight, norm, window, then, EPS, running)
             }
         }
     }
@@ -179,12 +184,6 @@ pub(crate) fn in_f32(x: &Tensor) -> TensorResult<Tensor> {
         DType::BF16 | DType::F16 => x.to_dtype(DType::F32),
         _ => Ok(x.clone()),
     }
-}
-
-/// Moves a running statistic a little towards the batch's.
-fn follow(running: &Var, batch: &Tensor) -> TensorResult<()> {
-    let kept = (running.as_detached_tensor() * (1.0 - MOMENTUM))?;
-    running.set(&(kept + (batch.detach() * MOMENTUM)?)?)
 }
 
 /// fastai's `ConvLayer`: convolution `0`, then batch norm `1` if any, then the activation if any.

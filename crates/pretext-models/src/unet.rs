@@ -118,15 +118,14 @@ impl UNet {
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let x = &channels_last::channels_last(x)?;
         let features = self.encoder.features_channels_last(x.clone(), mode)?;
-        let relu = Then { activation: channels_last::Activation::Relu, ..Then::default() };
-        let mut y = FeatureMap::from(self.norm.forward(&features[4].tensor()?, mode, relu)?);
+        let mut y = self.norm.forward(&features[4], mode, channels_last::Activation::Relu)?;
         for layer in &self.middle {
             y = layer.forward(&y, mode)?;
         }
         for block in &self.blocks {
-            y = block.forward(&y, &features[block.skip].tensor()?, mode)?;
+            y = block.forward(&y, &features[block.skip], mode)?;
         }
-        let up = resize(&self.last_shuffle.forward(&y, mode)?, x)?;
+        let up = resize(&self.last_shuffle.forward(&y, mode)?, &x.into())?;
         let identity = channels_last::Activation::Identity;
         let merged = channels_last::concat(&up, &x.into(), identity)?;
         y = self.last_block[0].forward(&merged, mode)?;
@@ -157,8 +156,8 @@ fn skips(size: usize) -> Vec<usize> {
     (0..4).rev().filter(|&i| sides[i] != sides[i + 1]).collect()
 }
 
-/// The tensor at the size of another, by nearest neighbours.
-fn resize(x: &FeatureMap, like: &Tensor) -> TensorResult<FeatureMap> {
+/// The feature map at the size of another, by nearest neighbours.
+fn resize(x: &FeatureMap, like: &FeatureMap) -> TensorResult<FeatureMap> {
     let ((_, h, w, _), (_, height, width, _)) = (x.dims4()?, like.dims4()?);
     if (h, w) == (height, width) {
         Ok(x.clone())
@@ -236,11 +235,10 @@ impl UpBlock {
         })
     }
 
-    fn forward(&self, x: &FeatureMap, skip: &Tensor, mode: Mode) -> TensorResult<FeatureMap> {
+    fn forward(&self, x: &FeatureMap, skip: &FeatureMap, mode: Mode) -> TensorResult<FeatureMap> {
         let up = resize(&self.shuffle.forward(x, mode)?, skip)?;
-        let skip = self.norm.forward(skip, mode, Then::default())?;
-        let relu = channels_last::Activation::Relu;
-        let joined = channels_last::concat(&up, &skip.into(), relu)?;
+        let skip = self.norm.forward(skip, mode, channels_last::Activation::Identity)?;
+        let joined = channels_last::concat(&up, &skip, channels_last::Activation::Relu)?;
         let y = self.convs[1].forward(&self.convs[0].forward(&joined, mode)?, mode)?;
         match &self.attention {
             Some(attention) => Ok(attention.forward(&y.tensor()?, mode)?.into()),

@@ -8,6 +8,7 @@
 #include "loss.cuh"
 #include "norm.cuh"
 #include "pixels.cuh"
+#include "weights.cuh"
 
 namespace {
 
@@ -53,17 +54,13 @@ Kernel kernel(void (*)(uint32_t, A...)) {
 #define PLAIN(NAME) NAMED(#NAME, &pretext::NAME)
 
 const std::map<std::string, Kernel> KERNELS = {
-    TYPED(activation),   TYPED(activation_gradient),
-    TYPED(moments),      TYPED(normalise),
-    TYPED(gradient_sums), TYPED(norm_gradient),
-    TYPED(gather),       TYPED(max_pool),
-    TYPED(max_pool_gradient),
-    PLAIN(join_sums),    PLAIN(join_moments),
-    PLAIN(own_line),     PLAIN(given_line),
-    PLAIN(bias_line),    PLAIN(slopes),
-    PLAIN(difference),   PLAIN(mean),
-    PLAIN(difference_gradient),
-    PLAIN(cross_entropy), PLAIN(cross_entropy_gradient),
+    TYPED(activation), TYPED(activation_gradient), TYPED(add), TYPED(moments), TYPED(normalise),
+    TYPED(gradient_sums), TYPED(norm_gradient), TYPED(weights), TYPED(weights_gradient),
+    TYPED(gather), TYPED(max_pool), TYPED(max_pool_gradient), TYPED(shuffle2), TYPED(shuffle),
+    TYPED(concat), TYPED(concat_gradient), PLAIN(join_sums), PLAIN(join_moments),
+    PLAIN(own_line), PLAIN(given_line), PLAIN(bias_line), PLAIN(slopes), PLAIN(difference),
+    PLAIN(mean), PLAIN(difference_gradient), PLAIN(cross_entropy),
+    PLAIN(cross_entropy_gradient),
 };
 
 }  // namespace

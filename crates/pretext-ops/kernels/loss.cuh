@@ -44,7 +44,7 @@ PRETEXT_FN double target_of(uint32_t j, uint32_t own, uint32_t k, double smoothi
     return (j == own ? 1 - smoothing : 0) + smoothing / k;
 }
 
-// The loss of row i.
+// The loss of row i, NaN if there is no such class.
 PRETEXT_FN void cross_entropy(uint32_t i, const float *logits, const uint32_t *classes, uint32_t k,
                               double smoothing, double *out) {
     const float *row = logits + (size_t)i * k;
@@ -55,7 +55,7 @@ PRETEXT_FN void cross_entropy(uint32_t i, const float *logits, const uint32_t *c
         // A class of no weight costs nothing, however impossible.
         if (target != 0) loss -= target * (row[j] - most - base);
     }
-    out[i] = loss;
+    out[i] = classes[i] < k ? loss : NAN;
 }
 
 PRETEXT_FN void cross_entropy_gradient(uint32_t i, const float *logits, const uint32_t *classes,
@@ -67,8 +67,8 @@ PRETEXT_FN void cross_entropy_gradient(uint32_t i, const float *logits, const ui
     softmax_base(row, k, &most, &base);
     for (uint32_t j = 0; j < k; j++) {
         const double share = exp(row[j] - most - base);
-        out[(size_t)i * k + j] =
-            (float)(scale * (share - target_of(j, classes[i], k, smoothing)));
+        const double slope = scale * (share - target_of(j, classes[i], k, smoothing));
+        out[(size_t)i * k + j] = classes[i] < k ? (float)slope : NAN;
     }
 }
 

@@ -12,8 +12,13 @@
 
 #ifdef __CUDACC__
 #define PRETEXT_FN __host__ __device__ __forceinline__
+#define PRETEXT_UNROLL _Pragma("unroll")
+#define PRETEXT_UNROLL_BY(N) _Pragma(PRETEXT_TEXT(unroll N))
+#define PRETEXT_TEXT(...) #__VA_ARGS__
 #else
 #define PRETEXT_FN inline
+#define PRETEXT_UNROLL
+#define PRETEXT_UNROLL_BY(N)
 #endif
 
 namespace pretext {
@@ -95,20 +100,138 @@ PRETEXT_FN void narrow(float wide, Bf16 *to) {
 
 PRETEXT_FN uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
+// What a thread reads and writes at a time: a number, or PACK of them, which are sixteen bytes at a
+// multiple of sixteen.
+template <class T>
+constexpr uint32_t PACK = 16 / sizeof(T);
+
+struct alignas(16) Words {
+    uint32_t word[4];
+};
+
+template <class T, uint32_t V>
+struct Piece {
+    Words words;
+};
+
+template <class T>
+struct Piece<T, 1> {
+    T number;
+};
+
+template <class T, uint32_t V>
+PRETEXT_FN Piece<T, V> fetch(const T *from) {
+    Piece<T, V> piece;
+    if constexpr (V == 1) {
+        piece.number = *from;
+    } else {
+#ifdef __CUDA_ARCH__
+        const uint4 four = *(const uint4 *)from;
+        piece.words = Words{{four.x, four.y, four.z, four.w}};
+#else
+        memcpy(&piece.words, __builtin_assume_aligned(from, 16), sizeof piece.words);
+#endif
+    }
+    return piece;
+}
+
+template <class T, uint32_t V>
+PRETEXT_FN void put(const Piece<T, V> &piece, T *to) {
+    if constexpr (V == 1) {
+        *to = piece.number;
+    } else {
+#ifdef __CUDA_ARCH__
+        const uint32_t *word = piece.words.word;
+        *(uint4 *)to = make_uint4(word[0], word[1], word[2], word[3]);
+#else
+        memcpy(__builtin_assume_aligned(to, 16), &piece.words, sizeof piece.words);
+#endif
+    }
+}
+
+PRETEXT_FN void widen(uint32_t word, float (&to)[4 / sizeof(float)], float) {
+    memcpy(to, &word, sizeof word);
+}
+
+PRETEXT_FN void widen(uint32_t word, float (&to)[4 / sizeof(Bf16)], Bf16) {
+    const uint32_t upper[2] = {word << 16, word & 0xffff0000};
+    memcpy(to, upper, sizeof upper);
+}
+
+PRETEXT_FN void widen(uint32_t word, float (&to)[4 / sizeof(F16)], F16) {
+    to[0] = widen(F16{(uint16_t)word});
+    to[1] = widen(F16{(uint16_t)(word >> 16)});
+}
+
+template <class T, uint32_t V>
+PRETEXT_FN void widen(const Piece<T, V> &piece, float (&to)[V]) {
+    if constexpr (V == 1) {
+        to[0] = widen(piece.number);
+    } else {
+        constexpr uint32_t EACH = 4 / sizeof(T);
+        PRETEXT_UNROLL
+        for (uint32_t i = 0; i < 4; i++) {
+            float numbers[EACH];
+            widen(piece.words.word[i], numbers, T());
+            PRETEXT_UNROLL
+            for (uint32_t j = 0; j < EACH; j++) to[i * EACH + j] = numbers[j];
+        }
+    }
+}
+
+template <class T, uint32_t V>
+PRETEXT_FN Piece<T, V> narrow(const float (&from)[V]) {
+    Piece<T, V> piece;
+    if constexpr (V == 1) {
+        narrow(from[0], &piece.number);
+    } else {
+        constexpr uint32_t EACH = 4 / sizeof(T);
+        PRETEXT_UNROLL
+        for (uint32_t i = 0; i < 4; i++) {
+            if constexpr (EACH == 1) {
+                memcpy(&piece.words.word[i], &from[i], sizeof(float));
+            } else {
+                T lower, upper;
+                narrow(from[2 * i], &lower);
+                narrow(from[2 * i + 1], &upper);
+                piece.words.word[i] = lower.bits | (uint32_t)upper.bits << 16;
+            }
+        }
+    }
+    return piece;
+}
+
+// V numbers, as they lie in memory, from or to registers.
+template <class T, uint32_t V>
+PRETEXT_FN void load(const T *from, float (&to)[V]) {
+    widen<T, V>(fetch<T, V>(from), to);
+}
+
+template <class T, uint32_t V>
+PRETEXT_FN void store(const float (&from)[V], T *to) {
+    put<T, V>(narrow<T, V>(from), to);
+}
+
 // Parts that are joined at a time. The Rust side divides by it too.
-constexpr uint32_t FAN = 32;
+constexpr uint32_t FAN = 64;
+
+// The sum of a column of parts from `first` to before `last`.
+PRETEXT_FN double sum_of(const double *parts, uint32_t first, uint32_t last, uint32_t columns,
+                         uint32_t column) {
+    double sum = 0;
+    PRETEXT_UNROLL_BY(8)
+    for (uint32_t part = first; part < last; part++) {
+        sum += parts[(size_t)part * columns + column];
+    }
+    return sum;
+}
 
 // Sums of `count` rows of `columns` numbers, FAN rows at a time: [count, columns] to
 // [ceil(count / FAN), columns].
 PRETEXT_FN void join_sums(uint32_t i, const double *parts, uint32_t count, uint32_t columns,
                           double *out) {
-    const uint32_t group = i / columns, column = i % columns;
-    const uint32_t last = least(count, (group + 1) * FAN);
-    double sum = 0;
-    for (uint32_t part = group * FAN; part < last; part++) {
-        sum += parts[(size_t)part * columns + column];
-    }
-    out[i] = sum;
+    const uint32_t group = i / columns;
+    out[i] = sum_of(parts, group * FAN, least(count, (group + 1) * FAN), columns, i % columns);
 }
 
 }  // namespace pretext

@@ -10,8 +10,9 @@ use crate::values::{Float, by_dtype, check, if_on_gpu, output, slice, with1, wit
 /// `torch.nn.CrossEntropyLoss(label_smoothing=smoothing)`.
 ///
 /// * `logits`: `[N, K]`, `f32` or `f64`.
-/// * `classes`: `[N]`, `u32`, each below `K`; data, no gradient flows into them. Let them lie on the CPU
-///   even where the logits lie on a GPU: they are looked at, and from there that takes a wait.
+/// * `classes`: `[N]`, `u32`, each below `K`; data, no gradient flows into them. Where they lie on a GPU
+///   beside the logits nobody looks at them, for that takes a wait: there a class of `K` or more makes
+///   the loss NaN.
 /// * `smoothing`: the share of the target spread evenly over all classes, `0..=1`.
 /// * Returns a scalar.
 ///
@@ -46,11 +47,22 @@ pub fn cross_entropy(logits: &Tensor, classes: &Tensor, smoothing: f64) -> Resul
     if !(0.0..=1.0).contains(&smoothing) {
         bail!("cross_entropy: the smoothing is {smoothing}, it must be 0 to 1")
     }
-    let classes = classes.to_vec1::<u32>()?;
+    #[cfg(feature = "cuda")]
+    if crate::values::on_gpu(logits) && crate::values::on_gpu(classes) {
+        if !logits.device().same_device(classes.device()) {
+            let devices = (logits.device(), classes.device());
+            bail!("cross_entropy: logits and classes lie on {:?} and {:?}", devices.0, devices.1)
+        }
+        return crate::gpu::operators::cross_entropy::<crate::cuda::Gpu>(
+            logits, classes, smoothing,
+        );
+    }
+    let of_cpu = classes;
+    let classes = of_cpu.to_vec1::<u32>()?;
     if let Some(class) = classes.iter().find(|&&class| class as usize >= k) {
         bail!("cross_entropy: class {class} is not below the {k} logits")
     }
-    if_on_gpu!(logits => cross_entropy(logits, classes, smoothing));
+    if_on_gpu!(logits => cross_entropy(logits, &of_cpu.to_device(logits.device())?, smoothing));
     logits.contiguous()?.apply_op1(CrossEntropy { classes, smoothing })
 }
 

@@ -2,7 +2,7 @@
 //! where there is no GPU, unless `PRETEXT_NEED_GPU` is set.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use pretext_ops::channels_last::{self, Activation, FeatureMap, Then};
+use pretext_ops::channels_last::{self, Activation, FeatureMap, Running, Then};
 use pretext_ops::{AvgPool, cuda};
 
 fn gpu() -> Option<Device> {
@@ -68,8 +68,18 @@ fn check(
     tolerance: f32,
     operator: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
-    let want = run(&Device::Cpu, arguments, &operator).unwrap();
+    // The CPU has no f16: there it is the same numbers in f32.
+    let wide = |t: &Tensor| {
+        if t.dtype() == DType::F16 { t.to_dtype(DType::F32).unwrap() } else { t.clone() }
+    };
+    let here: Vec<Tensor> = arguments.iter().map(wide).collect();
+    let want = run(&Device::Cpu, &here, &operator).unwrap();
     let got = run(gpu, arguments, &operator).unwrap();
+    let narrow = want.iter().zip(&got).map(|(want, got)| want.to_dtype(got.dtype()).unwrap());
+    let want: Vec<Tensor> = narrow.collect();
+    for (argument, gradient) in arguments.iter().zip(&got[1..]) {
+        assert_eq!(argument.dtype(), gradient.dtype(), "{what}");
+    }
     let again = run(gpu, arguments, &operator).unwrap();
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
         close(&format!("{what}, {i}"), got, want, tolerance);
@@ -86,8 +96,9 @@ fn pictures(shape: &[usize], dtype: DType) -> Tensor {
 
 /// With how far the two may be apart, of the largest number. Sums of `f32` differ in their order. A `bf16`
 /// is rounded by 2^-8 of itself at most: once where it is written, on both sides, and of what it is the sum
-/// of, which is written in between.
-const DTYPES: [(DType, f32); 2] = [(DType::F32, 1e-4), (DType::BF16, 4.0 / 256.0)];
+/// of, which is written in between; an `f16` by 2^-11.
+const DTYPES: [(DType, f32); 3] =
+    [(DType::F32, 1e-4), (DType::BF16, 4.0 / 256.0), (DType::F16, 4.0 / 1024.0)];
 
 #[test]
 fn convolutions() {
@@ -146,23 +157,25 @@ fn normalisations() {
     let Some(gpu) = gpu() else { return };
     for (dtype, tolerance) in DTYPES {
         for activation in [Activation::Identity, Activation::Relu, Activation::Mish] {
-            let shape = [5, 31, 29, 17];
-            let residual = noise(&shape, 4).to_dtype(dtype).unwrap();
-            let x = pictures(&shape, dtype);
-            let arguments = [x, noise(&[17], 2), noise(&[17], 3), residual];
-            let what = format!("{dtype:?} {activation:?}");
-            check(&gpu, &format!("batch_norm {what}"), &arguments, tolerance, |a| {
-                let then = Then { residual: Some(&a[3]), activation };
-                Ok(channels_last::batch_norm(&a[0], &a[1], &a[2], then, 1e-5)?.y)
-            });
-            check(&gpu, &format!("batch_norm_eval {what}"), &arguments, tolerance, |a| {
-                let then = Then { residual: Some(&a[3]), activation };
-                let running = (noise(&[17], 5), noise(&[17], 6).sqr()?);
-                let mean = running.0.to_device(a[0].device())?;
-                let variance = running.1.to_device(a[0].device())?;
-                let affine = (&a[1], &a[2]);
-                channels_last::batch_norm_eval(&a[0], affine, (&mean, &variance), then, 1e-5)
-            });
+            for channels in [17, 24] {
+                let shape = [5, 31, 29, channels];
+                let residual = noise(&shape, 4).to_dtype(dtype).unwrap();
+                let x = pictures(&shape, dtype);
+                let arguments = [x, noise(&[channels], 2), noise(&[channels], 3), residual];
+                let what = format!("{channels} {dtype:?} {activation:?}");
+                check(&gpu, &format!("batch_norm {what}"), &arguments, tolerance, |a| {
+                    let then = Then { residual: Some(&a[3]), activation };
+                    Ok(channels_last::batch_norm(&a[0], &a[1], &a[2], then, 1e-5)?.y)
+                });
+                check(&gpu, &format!("batch_norm_eval {what}"), &arguments, tolerance, |a| {
+                    let then = Then { residual: Some(&a[3]), activation };
+                    let running = (noise(&[channels], 5), noise(&[channels], 6).sqr()?);
+                    let mean = running.0.to_device(a[0].device())?;
+                    let variance = running.1.to_device(a[0].device())?;
+                    let affine = (&a[1], &a[2]);
+                    channels_last::batch_norm_eval(&a[0], affine, (&mean, &variance), then, 1e-5)
+                });
+            }
         }
     }
     let statistics = |device: &Device| {
@@ -176,15 +189,52 @@ fn normalisations() {
     }
 }
 
+/// Two layers and a sum of gradients, and the statistics that follow.
+#[test]
+fn a_residual_block() {
+    let Some(gpu) = gpu() else { return };
+    for (dtype, tolerance) in DTYPES {
+        let weight = |seed| (noise(&[16, 16, 3, 3], seed) * 0.1).unwrap();
+        let arguments = [
+            pictures(&[3, 9, 7, 16], dtype),
+            weight(2),
+            weight(3),
+            noise(&[16], 4),
+            noise(&[16], 5),
+        ];
+        // What is summed, and what is written, of two layers; Mish has no edge for a rounding to cross.
+        check(&gpu, &format!("block {dtype:?}"), &arguments, 4.0 * tolerance, |a| {
+            let statistics =
+                [6, 7].map(|seed| Var::from_tensor(&noise(&[16], seed).to_device(a[0].device())?));
+            let [mean, variance] = statistics;
+            let (mean, variance) = (mean?, variance?);
+            let running = Running { mean: &mean, variance: &variance, momentum: 0.1 };
+            let (x, norm) = (FeatureMap::from(&a[0]), (&a[3], &a[4]));
+            let layer = |x: &FeatureMap, weight, residual| {
+                let then = Then { residual, activation: Activation::Mish };
+                channels_last::conv_norm_following(x, weight, norm, (1, 1), then, 1e-5, running)
+            };
+            let y = layer(&x, &a[1], None)?;
+            let y = layer(&y, &a[2], Some(&y))?.tensor()?;
+            y.broadcast_add(
+                &(mean.as_detached_tensor() + variance.as_detached_tensor())?
+                    .to_dtype(y.dtype())?,
+            )
+        });
+    }
+}
+
 #[test]
 fn pixels() {
     let Some(gpu) = gpu() else { return };
-    for (dtype, _) in DTYPES {
-        let one = [pictures(&[2, 7, 9, 12], dtype)];
+    // Channels of a number at a time and of sixteen bytes.
+    for ((dtype, _), channels) in DTYPES.into_iter().flat_map(|of| [(of, 12), (of, 32)]) {
+        let one = [pictures(&[2, 7, 9, channels], dtype)];
+        // The same terms in the same order; of f16 the CPU's are rounded elsewhere.
+        let tolerance = if dtype == DType::F16 { 2.0 / 1024.0 } else { 1e-6 };
         let check = |what: &str, operator: &dyn Fn(&FeatureMap) -> Result<Tensor>| {
-            // The same terms in the same order.
-            let what = format!("{what} {dtype:?}");
-            check(&gpu, &what, &one, 1e-6, |a| operator(&FeatureMap::from(&a[0])));
+            let what = format!("{what} {channels} {dtype:?}");
+            check(&gpu, &what, &one, tolerance, |a| operator(&FeatureMap::from(&a[0])));
         };
         check("max", &|x| channels_last::max_pool2d(x, 3, 2, 1)?.tensor());
         let ceil = AvgPool { ceil_mode: true, ..AvgPool::default() };
@@ -196,9 +246,9 @@ fn pixels() {
         check("shuffle", &|x| channels_last::pixel_shuffle(x, 2)?.tensor());
         check("turned", &|x| channels_last::channels_first(&x.tensor()?));
         check("relu", &|x| pretext_ops::relu(&x.tensor()?));
-        let both =
-            [pictures(&[2, 3, 4, 5], dtype), noise(&[2, 3, 4, 7], 2).to_dtype(dtype).unwrap()];
-        self::check(&gpu, "concat", &both, 1e-6, |a| {
+        let other = noise(&[2, 7, 9, channels - 8], 2).to_dtype(dtype).unwrap();
+        let both = [pictures(&[2, 7, 9, channels], dtype), other];
+        self::check(&gpu, "concat", &both, tolerance, |a| {
             let (a, b) = (FeatureMap::from(&a[0]), FeatureMap::from(&a[1]));
             channels_last::concat(&a, &b, Activation::Relu)?.tensor()
         });
@@ -222,6 +272,9 @@ fn heads_and_losses() {
     for smoothing in [0.0, 0.1] {
         check(&gpu, "cross_entropy", &[noise(&[130, 24], 1)], 1e-5, |a| {
             pretext_ops::cross_entropy(&a[0], &classes, smoothing)
+        });
+        check(&gpu, "cross_entropy, classes beside", &[noise(&[130, 24], 1)], 1e-5, |a| {
+            pretext_ops::cross_entropy(&a[0], &classes.to_device(a[0].device())?, smoothing)
         });
     }
 }

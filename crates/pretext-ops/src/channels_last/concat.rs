@@ -26,12 +26,7 @@ pub fn concat(a: &FeatureMap, b: &FeatureMap, activation: Activation) -> Result<
     }
     #[cfg(feature = "cuda")]
     if a.on_gpu() {
-        return Ok(crate::gpu::operators::concat::<crate::cuda::Gpu>(
-            &a.tensor()?,
-            &b.tensor()?,
-            activation,
-        )?
-        .into());
+        return crate::gpu::operators::concat::<crate::cuda::Gpu>(a, b, activation);
     }
     let pass = Arc::new(Pass {
         a: a.contiguous()?,

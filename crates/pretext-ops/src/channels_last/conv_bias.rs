@@ -50,16 +50,7 @@ pub fn conv_bias(
     }
     #[cfg(feature = "cuda")]
     if x.on_gpu() {
-        let residual = then.residual.map(FeatureMap::tensor).transpose()?;
-        let then = Then { residual: residual.as_ref(), activation: then.activation };
-        return Ok(crate::gpu::operators::conv_bias::<crate::cuda::Gpu>(
-            g,
-            &x.tensor()?,
-            weight,
-            bias,
-            then,
-        )?
-        .into());
+        return crate::gpu::operators::conv_bias::<crate::cuda::Gpu>(g, x, weight, bias, then);
     }
     if x.dtype() == DType::F64 || then.activation == Activation::Mish {
         let identity = Activation::Identity;

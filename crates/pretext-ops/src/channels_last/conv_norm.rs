@@ -19,6 +19,7 @@ use super::conv2d::{self, Convolve, Epilogue, by_element, conv2d};
 use super::feature_map::{self, FeatureMap, token};
 use super::norm::{BatchNorm, Then, normalise};
 use super::norm_gradient::Gradient;
+use super::running::Running;
 use super::{Activation, nhwc};
 use crate::activation::{Function as _, Mish};
 use crate::batch_norm::check_eps;
@@ -63,19 +64,9 @@ pub fn conv_norm(
     let channels = geometry.o;
     #[cfg(feature = "cuda")]
     if x.on_gpu() {
-        let (n, h, w, c) = x.dims4()?;
-        Batch::of(geometry.n * geometry.pixels()).check(&[n, h, w, c])?;
-        let residual = then.residual.map(FeatureMap::tensor).transpose()?;
-        let then = Then { residual: residual.as_ref(), activation: then.activation };
-        let out = crate::gpu::operators::conv_norm::<crate::cuda::Gpu>(
-            geometry,
-            &x.tensor()?,
-            weight,
-            norm,
-            then,
-            eps,
-        )?;
-        return Ok(ConvNormOutput { y: out.y.into(), mean: out.mean, variance: out.variance });
+        let (y, statistics) = on_gpu(geometry, x, weight, norm, then, eps, None)?;
+        let Some((mean, variance)) = statistics else { bail!("conv_norm: no statistics") };
+        return Ok(ConvNormOutput { y, mean, variance });
     }
     if x.dtype() == DType::F64 {
         let sums = conv2d(&x.tensor()?, weight, None, stride, padding, Activation::Identity)?;
@@ -92,6 +83,48 @@ pub fn conv_norm(
     };
     let variance = variance.iter().map(|v| v * unbiased).collect();
     Ok(ConvNormOutput { y, mean: tensor(mean)?, variance: tensor(variance)? })
+}
+
+/// [`conv_norm`], and its statistics move the `running` ones.
+///
+/// # Errors
+/// As for [`conv_norm`], and if the running statistics are not of its form.
+pub fn conv_norm_following(
+    x: &FeatureMap,
+    weight: &Tensor,
+    norm: (&Tensor, &Tensor),
+    window: (usize, usize),
+    then: Then<'_, FeatureMap>,
+    eps: f64,
+    running: Running<'_>,
+) -> Result<FeatureMap> {
+    #[cfg(feature = "cuda")]
+    if x.on_gpu() {
+        running.check(norm.0)?;
+        let geometry = geometry(x, weight, &[norm.0, norm.1], then, window)?;
+        check_eps(eps)?;
+        return Ok(on_gpu(geometry, x, weight, norm, then, eps, Some(running))?.0);
+    }
+    let ConvNormOutput { y, mean, variance } = conv_norm(x, weight, norm, window, then, eps)?;
+    running.follow(&mean, &variance)?;
+    Ok(y)
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu(
+    geometry: Geometry,
+    x: &FeatureMap,
+    weight: &Tensor,
+    norm: (&Tensor, &Tensor),
+    then: Then<'_, FeatureMap>,
+    eps: f64,
+    running: Option<Running<'_>>,
+) -> Result<(FeatureMap, Option<crate::gpu::operators::Statistics>)> {
+    let (n, h, w, c) = x.dims4()?;
+    Batch::of(geometry.n * geometry.pixels()).check(&[n, h, w, c])?;
+    crate::gpu::operators::conv_norm::<crate::cuda::Gpu>(
+        geometry, x, weight, norm, then, eps, running,
+    )
 }
 
 /// Convolves without a bias, normalises by given statistics, adds the residual and applies the
@@ -117,13 +150,9 @@ pub fn conv_norm_eval(
     check_eps(eps)?;
     #[cfg(feature = "cuda")]
     if x.on_gpu() {
-        let residual = then.residual.map(FeatureMap::tensor).transpose()?;
-        let then = Then { residual: residual.as_ref(), activation: then.activation };
-        let x = &x.tensor()?;
-        let y = crate::gpu::operators::conv_norm_eval::<crate::cuda::Gpu>(
+        return crate::gpu::operators::conv_norm_eval::<crate::cuda::Gpu>(
             geometry, x, weight, norm, running, then, eps,
-        )?;
-        return Ok(y.into());
+        );
     }
     if x.dtype() == DType::F64 {
         let sums = conv2d(&x.tensor()?, weight, None, stride, padding, Activation::Identity)?;

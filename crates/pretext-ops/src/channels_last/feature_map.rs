@@ -4,6 +4,7 @@
 //! for a network's feature maps takes a tenth of a training step or more. So a feature map may pass
 //! beside the graph: the graph knows a *token* of one number, which orders the backward pass, and
 //! gradients are handed over as they are, or added up by the operator that makes the second one.
+//! On a GPU, where even such a node takes launches, operators are on a tape of their own.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +13,8 @@ use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::{ParallelSlice as _, ParallelSliceMut as _};
 
 use crate::buffer::unwritten;
+#[cfg(any(feature = "cuda", test))]
+use crate::gpu::operators::Tape;
 use crate::gradients::in_last_pass;
 use crate::isa::Isa;
 use crate::stored::Stored;
@@ -25,6 +28,8 @@ use crate::values::{by_stored, output, with1, with2};
 pub struct FeatureMap {
     values: Values,
     edge: Option<Edge>,
+    #[cfg(any(feature = "cuda", test))]
+    recorded: Recorded,
 }
 
 /// The numbers of a feature map, `[N, H, W, C]`: contiguous, and without a graph if there is an edge.
@@ -68,9 +73,13 @@ struct Edge {
     gradient: Gradient,
 }
 
+/// Where it is written what is to be done for its gradient, on a GPU.
+#[cfg(any(feature = "cuda", test))]
+type Recorded = Option<(Tape, Gradient)>;
+
 /// The gradient that has been handed over so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Gradient(Arc<Mutex<Option<Tensor>>>);
+pub(crate) struct Gradient(Arc<Mutex<Option<Tensor>>>);
 
 impl Gradient {
     /// A poisoned lock means that another thread panicked; what is in it is still whole.
@@ -80,16 +89,27 @@ impl Gradient {
 
     /// What was handed over, for the operator that made the feature map.
     pub(super) fn take(&self) -> Result<Tensor> {
-        match self.lock().take() {
+        match self.take_any() {
             Some(gradient) => Ok(gradient),
             None => bail!("a feature map's gradient was not handed over"),
         }
+    }
+
+    /// What was handed over, if anything was.
+    pub(crate) fn take_any(&self) -> Option<Tensor> {
+        self.lock().take()
+    }
+
+    /// Hands it over in place of what was.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn put(&self, gradient: Tensor) {
+        *self.lock() = Some(gradient);
     }
 }
 
 impl From<Tensor> for FeatureMap {
     fn from(values: Tensor) -> Self {
-        Self { values: values.into(), edge: None }
+        Self::new(values.into(), None)
     }
 }
 
@@ -103,7 +123,40 @@ impl FeatureMap {
     /// Values that pass beside the graph, in which `token` stands for them; their gradient will be
     /// in `gradient` when the token's node is asked for its own.
     pub(super) fn beside(values: Values, token: Tensor, gradient: Gradient) -> Self {
-        Self { values, edge: Some(Edge { token, gradient }) }
+        Self::new(values, Some(Edge { token, gradient }))
+    }
+
+    fn new(values: Values, edge: Option<Edge>) -> Self {
+        Self {
+            values,
+            edge,
+            #[cfg(any(feature = "cuda", test))]
+            recorded: None,
+        }
+    }
+
+    /// Values without a graph, whose gradient will be in `gradient` when its step on the tape has its turn.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn on_tape(values: Tensor, tape: Tape, gradient: Gradient) -> Self {
+        Self { recorded: Some((tape, gradient)), ..Self::new(values.into(), None) }
+    }
+
+    /// The tape that it is on, and where its gradient comes together.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn tape(&self) -> Option<&(Tape, Gradient)> {
+        self.recorded.as_ref()
+    }
+
+    /// Whether it has a gradient.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn tracks(&self) -> bool {
+        self.recorded.is_some() || self.argument().is_ok_and(|argument| argument.track_op())
+    }
+
+    /// The numbers in one piece, without a graph.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn numbers(&self) -> Result<Tensor> {
+        self.values()?.detach().contiguous()
     }
 
     /// It as a tensor of candle's graph.
@@ -111,6 +164,10 @@ impl FeatureMap {
     /// # Errors
     /// If memory cannot be had, or [`backward`](crate::backward()) has freed the numbers.
     pub fn tensor(&self) -> Result<Tensor> {
+        #[cfg(any(feature = "cuda", test))]
+        if let Some((tape, gradient)) = &self.recorded {
+            return tape.tensor(self, gradient);
+        }
         match &self.edge {
             None => self.values(),
             Some(edge) => edge.token.apply_op1(Reveal(self.clone())),
@@ -131,7 +188,7 @@ impl FeatureMap {
     }
 
     /// The numbers; not for the graph.
-    pub(super) fn values(&self) -> Result<Tensor> {
+    pub(crate) fn values(&self) -> Result<Tensor> {
         self.values.get()
     }
 
@@ -140,10 +197,10 @@ impl FeatureMap {
         self.values.shape.dims()
     }
 
-    /// Whether it lies on a GPU, where all feature maps are tensors of candle's graph.
+    /// Whether it lies on a GPU.
     #[cfg(feature = "cuda")]
     pub(super) fn on_gpu(&self) -> bool {
-        self.edge.is_none() && self.values().is_ok_and(|values| crate::values::on_gpu(&values))
+        self.values().is_ok_and(|values| crate::values::on_gpu(&values))
     }
 
     /// Its stand-in among an operator's arguments.

@@ -16,6 +16,7 @@ mod moments;
 mod norm;
 mod norm_gradient;
 pub(crate) mod pixels;
+mod running;
 mod shared;
 mod statistics;
 mod tile;
@@ -25,15 +26,18 @@ use candle_core::{Result, bail};
 pub use self::activation::Activation;
 pub use self::concat::concat;
 pub use self::conv_bias::conv_bias;
-pub use self::conv_norm::{ConvNormOutput, conv_norm, conv_norm_eval};
+pub use self::conv_norm::{ConvNormOutput, conv_norm, conv_norm_eval, conv_norm_following};
 pub use self::conv2d::{WINOGRAD_VARIABLE, conv2d};
 pub use self::feature_map::FeatureMap;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) use self::feature_map::Gradient;
 pub use self::layout::{channels_first, channels_last};
-pub use self::norm::{Then, batch_norm, batch_norm_eval};
+pub use self::norm::{Then, batch_norm, batch_norm_eval, batch_norm_following};
 pub use self::pixels::{
     avg_pool2d, blur_pool2d, global_avg_pool2d, max_pool2d, pixel_shuffle, replicate_blur2d,
     upsample_nearest2d,
 };
+pub use self::running::Running;
 pub(crate) use self::statistics::column_sums;
 
 /// The four dimensions `[N, H, W, C]` of an input.

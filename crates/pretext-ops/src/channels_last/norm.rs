@@ -11,18 +11,20 @@ use candle_core::{
 use rayon::iter::{IndexedParallelIterator as _, ParallelIterator as _};
 use rayon::slice::ParallelSliceMut as _;
 
+use super::feature_map::FeatureMap;
 use super::norm_gradient::Gradient;
+use super::running::Running;
 use super::statistics::{chunk, statistics_of};
 use super::{Activation, nhwc};
 use crate::activation::{Function as _, Mish};
 use crate::batch_norm::{BatchNormOutput, check_eps};
 use crate::buffer::unwritten;
+#[cfg(feature = "cuda")]
+use crate::gpu::operators::{By, normalised};
 use crate::isa::Isa;
 use crate::peers::Batch;
 use crate::stored::Stored;
-use crate::values::{
-    Float, by_stored, check_with, if_on_gpu, output, parameters_of, slice, with1, with2,
-};
+use crate::values::{Float, by_stored, check_with, output, parameters_of, slice, with1, with2};
 
 /// What follows a normalisation: the sum with a residual, then an activation.
 #[derive(Debug)]
@@ -71,8 +73,10 @@ pub fn batch_norm(
     #[cfg(feature = "cuda")]
     if crate::values::on_gpu(x) {
         Batch::of(count).check(x.dims())?;
+        let (y, statistics) = on_gpu(x, (weight, bias), then, eps, None)?;
+        let Some((mean, variance)) = statistics else { bail!("batch_norm: no statistics") };
+        return Ok(BatchNormOutput { y: y.tensor()?, mean, variance });
     }
-    if_on_gpu!(x => batch_norm(x, weight, bias, then, eps));
     let x = x.contiguous()?;
     let (mut mean, mut variance) =
         by_stored!("batch_norm", x.dtype(), statistics_of(&x, channels))?;
@@ -86,6 +90,47 @@ pub fn batch_norm(
     let op = BatchNorm::new(mean.clone(), &variance, eps, Some(batch), then.activation);
     let y = op.apply(&x, weight, bias, then)?;
     Ok(BatchNormOutput { y, mean: tensor(mean)?, variance: tensor(running)? })
+}
+
+/// [`batch_norm`] on a feature map, and its statistics move the `running` ones.
+///
+/// # Errors
+/// As for [`batch_norm`], and if the running statistics are not of its form.
+pub fn batch_norm_following(
+    x: &FeatureMap,
+    (weight, bias): (&Tensor, &Tensor),
+    activation: Activation,
+    eps: f64,
+    running: Running<'_>,
+) -> Result<FeatureMap> {
+    #[cfg(feature = "cuda")]
+    if x.on_gpu() {
+        let then = Then { residual: None, activation };
+        let channels = arguments(&x.values()?, &[weight, bias], then)?;
+        check_eps(eps)?;
+        running.check(weight)?;
+        Batch::of(x.dims().iter().product::<usize>() / channels.max(1)).check(x.dims())?;
+        let by = By::Own { affine: (weight, bias), running: Some(running), eps };
+        let then = Then { residual: None, activation };
+        return Ok(normalised::<crate::cuda::Gpu>(x, by, then)?.0);
+    }
+    let then = Then { residual: None, activation };
+    let out = batch_norm(&x.tensor()?, weight, bias, then, eps)?;
+    running.follow(&out.mean, &out.variance)?;
+    Ok(out.y.into())
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu(
+    x: &Tensor,
+    affine: (&Tensor, &Tensor),
+    then: Then<'_>,
+    eps: f64,
+    running: Option<Running<'_>>,
+) -> Result<(FeatureMap, Option<crate::gpu::operators::Statistics>)> {
+    let residual = then.residual.map(FeatureMap::from);
+    let then = Then { residual: residual.as_ref(), activation: then.activation };
+    normalised::<crate::cuda::Gpu>(&x.into(), By::Own { affine, running, eps }, then)
 }
 
 /// Normalises by given statistics, adds the residual and applies the activation: evaluation. The
@@ -108,7 +153,13 @@ pub fn batch_norm_eval(
     arguments(x, &[weight, bias, running_mean, running_var], then)?;
     check_eps(eps)?;
     let running = (running_mean, running_var);
-    if_on_gpu!(x => batch_norm_eval(x, (weight, bias), running, then, eps));
+    #[cfg(feature = "cuda")]
+    if crate::values::on_gpu(x) {
+        let by = By::Given { affine: (weight, bias), statistics: running, eps };
+        let residual = then.residual.map(FeatureMap::from);
+        let then = Then { residual: residual.as_ref(), activation: then.activation };
+        return normalised::<crate::cuda::Gpu>(&x.into(), by, then)?.0.tensor();
+    }
     let values = |t: &Tensor| t.to_dtype(DType::F64)?.to_vec1::<f64>();
     let (mean, variance) = (values(running.0)?, values(running.1)?);
     let op = BatchNorm::new(mean, &variance, eps, None, then.activation);

@@ -32,9 +32,7 @@ pub fn max_pool2d(
     let windows = Windows::new("max_pool2d", size, kernel, stride, padding, false)?;
     #[cfg(feature = "cuda")]
     if x.on_gpu() {
-        return Ok(
-            crate::gpu::operators::max_pool2d::<crate::cuda::Gpu>(&x.tensor()?, windows)?.into()
-        );
+        return crate::gpu::operators::max_pool2d::<crate::cuda::Gpu>(x, windows);
     }
     apply(x, windows.size(size), MaxPool(Max(windows)))
 }
@@ -109,7 +107,7 @@ pub fn pixel_shuffle(x: &FeatureMap, factor: usize) -> Result<FeatureMap> {
     }
     #[cfg(feature = "cuda")]
     if x.on_gpu() {
-        return Ok(crate::gpu::operators::pixel_shuffle(&x.tensor()?, factor)?.into());
+        return crate::gpu::operators::pixel_shuffle::<crate::cuda::Gpu>(x, factor);
     }
     apply(x, (h * factor, w * factor), Shuffle { factor })
 }
@@ -117,12 +115,7 @@ pub fn pixel_shuffle(x: &FeatureMap, factor: usize) -> Result<FeatureMap> {
 fn weighted(x: &FeatureMap, output: (usize, usize), terms: impl Terms) -> Result<FeatureMap> {
     #[cfg(feature = "cuda")]
     if x.on_gpu() {
-        return Ok(crate::gpu::operators::weighted::<crate::cuda::Gpu, _>(
-            &x.tensor()?,
-            &terms,
-            output,
-        )?
-        .into());
+        return crate::gpu::operators::weighted::<crate::cuda::Gpu, _>(x, &terms, output);
     }
     apply(x, output, Linear(terms))
 }

@@ -30,16 +30,9 @@ const UNSUPPORTED: std::ops::Range<u32> = 3000..4000;
 /// process ends, for what a thread destroys as it ends may come after the driver has gone.
 static SPARE: Mutex<Vec<(DeviceId, State)>> = Mutex::new(Vec::new());
 
-/// Whether cuDNN computes all three products in this form, each with a fixed order of sums.
-pub(super) fn computes(gpu: &Gpu, g: &Geometry, form: Form) -> Result<bool> {
-    with_state(gpu, |state| {
-        for product in [Product::Forward, Product::Input, Product::Weight] {
-            if state.plan(g, form, product)?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    })
+/// Whether cuDNN computes a product in this form, with a fixed order of sums.
+pub(super) fn computes(gpu: &Gpu, g: &Geometry, form: Form, product: Product) -> Result<bool> {
+    with_state(gpu, |state| Ok(state.plan(g, form, product)?.is_some()))
 }
 
 /// Computes a product.

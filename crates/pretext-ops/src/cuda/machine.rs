@@ -1,22 +1,27 @@
 //! A GPU as a machine that runs kernels, and tensors as its memory.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use candle_core::backend::BackendStorage as _;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg as _,
+    CudaFunction, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg as _,
 };
-use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage, WrapErr as _};
+use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage, DeviceId, WrapErr as _};
 use candle_core::{DType, Result, Storage, Tensor, bail};
 use half::{bf16, f16};
 
 use super::cudnn;
 use crate::conv2d::Geometry;
 use crate::gpu::product::{At, Form, Product};
-use crate::gpu::{Arg, Machine, Place};
+use crate::gpu::{Arg, Kernel, Machine, Place};
 
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/ops.ptx"));
 const MODULE: &str = "pretext-ops";
+
+/// The kernels that have run on each GPU. They stay until the process ends.
+static FUNCTIONS: LazyLock<Mutex<HashMap<DeviceId, HashMap<Kernel, CudaFunction>>>> =
+    LazyLock::new(Mutex::default);
 
 /// Threads of a block; the kernels are compiled for no more.
 const THREADS: u32 = 256;
@@ -35,6 +40,18 @@ impl Gpu {
         // given up by `leak`; every pattern of bits is a number.
         let numbers = unsafe { self.stream.upgrade_device_ptr::<T>(memory.leak(), count) };
         Storage::Cuda(CudaStorage::wrap_cuda_slice(numbers, self.device.clone()))
+    }
+
+    /// A kernel, for which the driver is asked once.
+    fn function(&self, kernel: Kernel) -> Result<CudaFunction> {
+        let mut all = FUNCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        let functions = all.entry(self.device.id()).or_default();
+        if let Some(function) = functions.get(&kernel) {
+            return Ok(function.clone());
+        }
+        let found = self.device.get_or_load_custom_func(&kernel, MODULE, PTX)?.into_cuda_function();
+        functions.insert(kernel, found.clone());
+        Ok(found)
     }
 
     fn inside<T>(&self, slice: &CudaSlice<T>, start: usize, end: usize) -> u64 {
@@ -74,8 +91,8 @@ impl Place for Gpu {
         }
     }
 
-    fn computes(&self, g: &Geometry, form: Form) -> Result<bool> {
-        cudnn::computes(self, g, form)
+    fn computes(&self, g: &Geometry, form: Form, product: Product) -> Result<bool> {
+        cudnn::computes(self, g, form, product)
     }
 
     fn product(&self, g: &Geometry, form: Form, product: Product, at: At) -> Result<()> {
@@ -96,17 +113,17 @@ impl Machine for Gpu {
         memory.device_ptr(&self.stream).0
     }
 
-    fn launch(&self, kernel: &str, count: u32, arguments: &[Arg]) -> Result<()> {
+    fn launch(&self, kernel: Kernel, count: u32, arguments: &[Arg]) -> Result<()> {
         if count == 0 {
             return Ok(());
         }
-        let function = self.device.get_or_load_custom_func(kernel, MODULE, PTX)?;
+        let function = self.function(kernel)?;
         let config = LaunchConfig {
             grid_dim: (count.div_ceil(THREADS), 1, 1),
             block_dim: (THREADS, 1, 1),
             shared_mem_bytes: 0,
         };
-        let mut builder = function.builder();
+        let mut builder = self.stream.launch_builder(&function);
         builder.arg(&count);
         for argument in arguments {
             match argument {

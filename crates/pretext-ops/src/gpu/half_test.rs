@@ -6,8 +6,9 @@ use half::f16;
 
 use super::host::{Host, close, gradients, noise};
 use super::norm::{Size, bias_line, normalise};
+use super::operators_test::batch_norm;
 use super::{Machine as _, operators};
-use crate::channels_last::{Activation, Then};
+use crate::channels_last::{Activation, FeatureMap, Then};
 use crate::conv2d::Geometry;
 use crate::pool::Windows;
 
@@ -56,8 +57,10 @@ fn operators_in_f16() {
             &[&x, &y],
             &[weight.clone(), of_channels(21)],
             &|a| {
-                let then = Then { residual: Some(&a[1]), activation };
-                operators::conv_bias::<Host>(g, &a[0], &a[2], &a[3], then)
+                let residual = FeatureMap::from(&a[1]);
+                let then = Then { residual: Some(&residual), activation };
+                let x = FeatureMap::from(&a[0]);
+                operators::conv_bias::<Host>(g, &x, &a[2], &a[3], then)?.tensor()
             },
         );
         check(
@@ -66,7 +69,7 @@ fn operators_in_f16() {
             &[of_channels(22), of_channels(23)],
             &|a| {
                 let then = Then { residual: Some(&a[1]), activation };
-                Ok(operators::batch_norm::<Host>(&a[0], &a[2], &a[3], then, 1e-5)?.y)
+                Ok(batch_norm(&a[0], &a[2], &a[3], then)?.y)
             },
         );
         check("activation", &[&[2, 3, 4, 5]], &[], &|a| {
@@ -74,10 +77,17 @@ fn operators_in_f16() {
         });
     }
     let windows = Windows::new("max_pool2d", (5, 6), 3, 2, 1, false).unwrap();
-    check("max", &[&[2, 5, 6, 8]], &[], &|a| operators::max_pool2d::<Host>(&a[0], windows));
-    check("shuffle", &[&[2, 5, 6, 8]], &[], &|a| operators::pixel_shuffle(&a[0], 2));
+    check("max", &[&[2, 5, 6, 8]], &[], &|a| {
+        operators::max_pool2d::<Host>(&FeatureMap::from(&a[0]), windows)?.tensor()
+    });
+    for shape in [[2, 5, 6, 8], [2, 3, 4, 64]] {
+        check("shuffle", &[&shape], &[], &|a| {
+            operators::pixel_shuffle::<Host>(&FeatureMap::from(&a[0]), 2)?.tensor()
+        });
+    }
     check("concat", &[&[2, 5, 6, 8], &[2, 5, 6, 3]], &[], &|a| {
-        operators::concat::<Host>(&a[0], &a[1], Activation::Relu)
+        let (a, b) = (FeatureMap::from(&a[0]), FeatureMap::from(&a[1]));
+        operators::concat::<Host>(&a, &b, Activation::Relu)?.tensor()
     });
 }
 
@@ -120,8 +130,9 @@ fn f16_rounds_as_its_crate_does() {
     let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
     let x = Tensor::from_vec(all.clone(), 1 << 16, &Device::Cpu).unwrap();
     let one = x.reshape((1, 1, 1, 1 << 16)).unwrap();
-    let kept = operators::concat::<Host>(&one, &one, Activation::Identity).unwrap();
-    assert_eq!(kept.dims(), [1, 1, 1, 1 << 17]);
+    let map = FeatureMap::from(&one);
+    let kept = operators::concat::<Host>(&map, &map, Activation::Identity).unwrap();
+    assert_eq!(kept.dims4().unwrap(), (1, 1, 1, 1 << 17));
     let through = operators::activate::<Host>(&one, Activation::Relu).unwrap();
     for (x, y) in all.iter().zip(through.flatten_all().unwrap().to_vec1::<f16>().unwrap()) {
         let want = if *x < f16::ZERO { f16::ZERO } else { *x };

@@ -16,7 +16,7 @@ use half::{bf16, f16};
 
 use super::pixels::Table;
 use super::product::{At, Form, Order, Product};
-use super::{Arg, Machine, Place};
+use super::{Arg, Kernel, Machine, Place};
 use crate::conv2d::Geometry;
 
 type Run = unsafe extern "C" fn(*const c_char, u32, *const u64, usize) -> bool;
@@ -120,6 +120,7 @@ impl Machine for Host {
     type Memory = Memory;
 
     fn alloc(&self, bytes: usize) -> Result<Memory> {
+        counted(|counts| counts.allocations += 1);
         let words = vec![POISON; bytes.div_ceil(8) + GUARD].into_boxed_slice();
         let words_count = words.len();
         Ok(Memory { start: Box::into_raw(words).cast(), words: words_count, bytes })
@@ -129,7 +130,8 @@ impl Machine for Host {
         memory.at()
     }
 
-    fn launch(&self, kernel: &str, count: u32, arguments: &[Arg]) -> Result<()> {
+    fn launch(&self, kernel: Kernel, count: u32, arguments: &[Arg]) -> Result<()> {
+        counted(|counts| counts.launches += 1);
         let bits: Vec<u64> = arguments
             .iter()
             .map(|argument| match *argument {
@@ -138,7 +140,7 @@ impl Machine for Host {
                 Arg::Number(value) => value.to_bits(),
             })
             .collect();
-        let name = CString::new(kernel).unwrap();
+        let name = CString::new(kernel.as_bytes()).unwrap();
         // SAFETY: the arguments are those that the GPU gets, addresses of `Memory`.
         let known = unsafe { self.0(name.as_ptr(), count, bits.as_ptr(), bits.len()) };
         assert!(known, "there is no kernel {kernel} of {} arguments", bits.len());
@@ -194,14 +196,47 @@ pub(super) fn tolerance(dtype: DType) -> f64 {
     if dtype == DType::F32 { 3e-6 } else { 1.0 / 128.0 }
 }
 
+/// What a form lacks: one of the products, or all of them.
+pub(super) type Lack = (Form, Option<Product>);
+
 thread_local! {
-    /// Forms that a convolution cannot be computed in.
-    static LACKS: Cell<&'static [Form]> = const { Cell::new(&[]) };
+    /// Products that cannot be computed.
+    static LACKS: Cell<&'static [Lack]> = const { Cell::new(&[]) };
+    static COUNTS: Cell<Counts> = const { Cell::new(Counts::NONE) };
 }
 
-/// Runs something where these forms cannot be computed.
-pub(super) fn lacking<R>(forms: &'static [Form], f: impl FnOnce() -> R) -> R {
-    LACKS.set(forms);
+/// What a GPU would have been told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Of kernels.
+    pub(super) launches: usize,
+    /// Of cuDNN.
+    pub(super) products: usize,
+    pub(super) allocations: usize,
+}
+
+impl Counts {
+    const NONE: Self = Self { launches: 0, products: 0, allocations: 0 };
+
+    /// Since the last time on this thread.
+    pub(super) fn taken() -> Self {
+        COUNTS.replace(Self::NONE)
+    }
+}
+
+fn counted(count: impl FnOnce(&mut Counts)) {
+    let mut counts = COUNTS.get();
+    count(&mut counts);
+    COUNTS.set(counts);
+}
+
+fn lacks(form: Form, product: Product) -> bool {
+    LACKS.get().iter().any(|(of, only)| *of == form && only.is_none_or(|only| only == product))
+}
+
+/// Runs something where these cannot be computed.
+pub(super) fn lacking<R>(lacks: &'static [Lack], f: impl FnOnce() -> R) -> R {
+    LACKS.set(lacks);
     let result = f();
     LACKS.set(&[]);
     result
@@ -246,12 +281,13 @@ impl Place for Host {
         }))
     }
 
-    fn computes(&self, _: &Geometry, form: Form) -> Result<bool> {
-        Ok(!LACKS.get().contains(&form))
+    fn computes(&self, _: &Geometry, form: Form, product: Product) -> Result<bool> {
+        Ok(!lacks(form, product))
     }
 
     fn product(&self, g: &Geometry, form: Form, product: Product, at: At) -> Result<()> {
-        assert!(!LACKS.get().contains(&form), "{form:?} is lacking");
+        assert!(!lacks(form, product), "{form:?} is lacking");
+        counted(|counts| counts.products += 1);
         for address in [at.x, at.w, at.y] {
             assert!(address.is_multiple_of(super::ALIGNED), "cuDNN reads 16 bytes at a time");
         }

@@ -2,11 +2,11 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
+use super::Machine as _;
 use super::host::{DTYPES, Host, Memory, close, equal, gradients, noise, tolerance, values};
 use super::loss::{Kind, Logits};
 use super::norm::{Backward, Size};
 use super::pixels::{Addresses, Maxima, Pictures, Table};
-use super::{Arg, Machine as _, of_dtype};
 use crate::AvgPool;
 use crate::blur_pool::{blur_pool_of, replicate_blur_of};
 use crate::channels_last::pixels::Terms;
@@ -19,7 +19,14 @@ fn normalisation_and_its_gradients() {
     let Some(host) = Host::find() else { return };
     let activations = [Activation::Identity, Activation::Relu, Activation::Mish];
     // One chunk; several; chunks of chunks, the last of them short.
-    let shapes = [[1, 3, 2, 5], [3, 5, 7, 1], [2, 3, 3, 64], [5, 31, 29, 17], [9, 33, 31, 3]];
+    let shapes = [
+        [1, 3, 2, 5],
+        [3, 5, 7, 1],
+        [2, 3, 3, 64],
+        [5, 31, 29, 17],
+        [9, 33, 31, 3],
+        [2, 43, 17, 8],
+    ];
     for (i, shape) in shapes.into_iter().enumerate() {
         for dtype in DTYPES {
             for activation in activations {
@@ -72,12 +79,24 @@ fn check_norm(
         [&x, &weight, &bias, &residual, &dy, &running.0, &running.1].map(|t| host.upload(t));
     let affine = (weight_at.at(), bias_at.at());
     let line = if let Some((mean, variance)) = moments {
-        let moments = super::norm::moments(&host, size, x_at.at()).unwrap();
-        let own =
-            super::norm::own_line(&host, size, (moments.at(), size.rows), affine, eps).unwrap();
-        close(&format!("{what}: mean"), &own.mean.tensor(&mean), &mean, 1e-6);
-        close(&format!("{what}: variance"), &own.variance.tensor(&variance), &variance, 1e-5);
-        own.line
+        let line = |whole| {
+            let parts = super::norm::moments(&host, size, x_at.at(), whole).unwrap();
+            let of_channels = || host.room(DType::F32, channels);
+            let (own_mean, own_variance) = (of_channels(), of_channels());
+            let moments = (parts.memory.at(), parts.step, size.rows);
+            let to = super::norm::Statistics {
+                mean: own_mean.at(),
+                variance: own_variance.at(),
+                momentum: 1.0,
+            };
+            let line = super::norm::own_line(&host, size, moments, affine, eps, to).unwrap();
+            close(&format!("{what}: mean"), &own_mean.tensor(&mean), &mean, 1e-6);
+            close(&format!("{what}: variance"), &own_variance.tensor(&variance), &variance, 1e-5);
+            line
+        };
+        // Joined to the end, as parts of several processes are.
+        line(true);
+        line(false)
     } else {
         let running = (mean_at.at(), variance_at.at());
         super::norm::given_line(&host, size, running, affine, eps).unwrap()
@@ -100,14 +119,19 @@ fn check_norm(
         activation,
         own,
     };
-    let sums = super::norm::gradient_sums(&host, &backward).unwrap();
-    let of = (sums.at(), size.rows);
-    let (parameters, slopes) = super::norm::parameter_gradients(&host, &backward, of).unwrap();
-    let both = Tensor::zeros((2, channels), DType::F32, &Device::Cpu).unwrap();
-    let both = parameters.tensor(&both);
+    let (dw, db) = (host.room(DType::F32, channels), host.room(DType::F32, channels));
+    let slopes = |whole| {
+        let sums = super::norm::gradient_sums(&host, &backward, whole).unwrap();
+        let of = (sums.memory.at(), sums.parts, size.rows);
+        super::norm::parameter_gradients(&host, &backward, of, (dw.at(), db.at())).unwrap()
+    };
     let sums = 4.0 * tolerance;
-    close(&format!("{what}: dw"), &both.get(0).unwrap(), &wanted[1], sums);
-    close(&format!("{what}: db"), &both.get(1).unwrap(), &wanted[2], sums);
+    for whole in [true, false] {
+        slopes(whole);
+        close(&format!("{what}: dw"), &dw.tensor(&weight), &wanted[1], sums);
+        close(&format!("{what}: db"), &db.tensor(&bias), &wanted[2], sums);
+    }
+    let slopes = slopes(false);
     let (dx, before) = (host.room(dtype, numbers), host.room(dtype, numbers));
     let before_address = if adds { before.at() } else { 0 };
     let to = (dx.at(), before_address);
@@ -208,7 +232,9 @@ fn check_sums<T: Terms>(
 #[test]
 fn maxima_and_their_gradients() {
     let Some(host) = Host::find() else { return };
-    for (seed, shape) in [[2, 7, 5, 3], [1, 2, 2, 1], [2, 9, 8, 4]].iter().enumerate() {
+    for (seed, shape) in
+        [[2, 7, 5, 3], [1, 2, 2, 1], [2, 9, 8, 4], [1, 5, 6, 16]].iter().enumerate()
+    {
         for (kernel, stride, padding) in [(3, 2, 1), (2, 2, 0), (2, 1, 0), (2, 3, 1), (1, 1, 0)] {
             for (dtype, nan) in [(DType::F32, false), (DType::BF16, false), (DType::F32, true)] {
                 let mut x = noise(shape, seed, dtype);
@@ -240,10 +266,11 @@ fn check_maxima(host: Host, x: &Tensor, (kernel, stride, padding): (usize, usize
         Windows::new("max_pool2d", (input.1, input.2), kernel, stride, padding, false).unwrap();
     let maxima = Maxima { dtype: x.dtype(), input, windows };
     let (from, y) = (host.upload(&x), host.room(x.dtype(), want.elem_count()));
-    maxima.forward(&host, from.at(), y.at()).unwrap();
+    let places = host.alloc(maxima.places().unwrap()).unwrap();
+    maxima.forward(&host, from.at(), places.at(), y.at()).unwrap();
     equal(&what, &y.tensor(&want), &want);
     let (slopes, dx) = (host.upload(&dy), host.room(x.dtype(), x.elem_count()));
-    maxima.backward(&host, from.at(), slopes.at(), dx.at()).unwrap();
+    maxima.backward(&host, places.at(), slopes.at(), dx.at()).unwrap();
     equal(&format!("gradient of {what}"), &dx.tensor(&x), dx_wanted);
 }
 
@@ -259,15 +286,12 @@ fn activations_and_their_gradients() {
             let (x, dy) = (Var::from_tensor(&x).unwrap(), noise(&[count], 2, dtype));
             let want = activation.apply(&x).unwrap();
             let dx_wanted = &gradients(&want, &dy, &[&x])[0];
-            let kind = super::norm::number(activation);
             let (from, slopes) = (host.upload(&x), host.upload(&dy));
             let (y, dx) = (host.room(dtype, count), host.room(dtype, count));
-            let [x_at, dy_at, y_at, dx_at] =
-                [&from, &slopes, &y, &dx].map(|memory| Arg::Address(memory.at()));
-            let kernel = of_dtype("activation", dtype).unwrap();
-            host.launch(&kernel, count as u32, &[x_at, kind, y_at]).unwrap();
-            let kernel = of_dtype("activation_gradient", dtype).unwrap();
-            host.launch(&kernel, count as u32, &[x_at, dy_at, kind, dx_at]).unwrap();
+            let of = (dtype, count);
+            let both = (from.at(), slopes.at());
+            super::activation::activation(&host, of, from.at(), activation, y.at()).unwrap();
+            super::activation::activation_gradient(&host, of, both, activation, dx.at()).unwrap();
             if activation == Activation::Relu {
                 equal("relu", &y.tensor(&x), &want);
                 equal("gradient of relu", &dx.tensor(&x), dx_wanted);

@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{Arg, Machine, join_sums};
+use super::{Arg, Machine, Sums, join_sums};
 
 /// Threads that add up differences.
 const THREADS: u32 = 1 << 15;
@@ -33,7 +33,7 @@ pub(crate) fn mean_difference<M: Machine>(
     let threads = THREADS.min(count);
     let sums = machine.alloc(threads as usize * size_of::<f64>())?;
     machine.launch(
-        "difference",
+        "difference".into(),
         threads,
         &[
             Arg::Address(prediction),
@@ -49,10 +49,10 @@ pub(crate) fn mean_difference<M: Machine>(
 
 /// The sum of `parts` doubles over `count`, an `f32`.
 fn mean<M: Machine>(machine: &M, sums: M::Memory, parts: u32, count: u32) -> Result<M::Memory> {
-    let sum = join_sums(machine, sums, parts, 1)?;
+    let sum = join_sums(machine, Sums { memory: sums, parts }, 1, 1)?.memory;
     let out = machine.alloc(size_of::<f32>())?;
     machine.launch(
-        "mean",
+        "mean".into(),
         1,
         &[
             Arg::Address(machine.address(&sum)),
@@ -73,7 +73,7 @@ pub(crate) fn difference_gradient<M: Machine>(
     out: u64,
 ) -> Result<()> {
     machine.launch(
-        "difference_gradient",
+        "difference_gradient".into(),
         count,
         &[
             Arg::Address(prediction),
@@ -100,7 +100,7 @@ pub(crate) struct Logits {
 pub(crate) fn cross_entropy<M: Machine>(machine: &M, batch: &Logits) -> Result<M::Memory> {
     let losses = machine.alloc(batch.rows as usize * size_of::<f64>())?;
     machine.launch(
-        "cross_entropy",
+        "cross_entropy".into(),
         batch.rows,
         &[
             Arg::Address(batch.logits),
@@ -121,7 +121,7 @@ pub(crate) fn cross_entropy_gradient<M: Machine>(
     out: u64,
 ) -> Result<()> {
     machine.launch(
-        "cross_entropy_gradient",
+        "cross_entropy_gradient".into(),
         batch.rows,
         &[
             Arg::Address(batch.logits),

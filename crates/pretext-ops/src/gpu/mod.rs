@@ -5,11 +5,13 @@
 //! of this crate. No two threads write to one place and sums have a fixed order, so that results are
 //! the same in each run and on each GPU.
 
+pub(crate) mod activation;
 pub(crate) mod loss;
 pub(crate) mod norm;
 pub(crate) mod operators;
 pub(crate) mod pixels;
 pub(crate) mod product;
+pub(crate) mod weights;
 
 #[cfg(test)]
 mod half_test;
@@ -19,6 +21,8 @@ mod host;
 mod kernels_test;
 #[cfg(test)]
 mod operators_test;
+
+use std::borrow::Cow;
 
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Result, Shape, Storage, Tensor, bail};
@@ -37,6 +41,9 @@ pub(crate) enum Arg {
     Number(f64),
 }
 
+/// A kernel's name.
+pub(crate) type Kernel = Cow<'static, str>;
+
 /// Where kernels run, one after the other.
 pub(crate) trait Machine {
     /// A piece of its memory.
@@ -49,10 +56,10 @@ pub(crate) trait Machine {
 
     /// Runs `count` threads of a kernel, which has read and written all it will when the next one
     /// begins.
-    fn launch(&self, kernel: &str, count: u32, arguments: &[Arg]) -> Result<()>;
+    fn launch(&self, kernel: Kernel, count: u32, arguments: &[Arg]) -> Result<()>;
 }
 
-/// Bytes that the tensor cores' convolutions read at a time; our kernels read number by number.
+/// Bytes that the tensor cores' convolutions read at a time, and our kernels where they can.
 pub(crate) const ALIGNED: u64 = 16;
 
 /// A machine that tensors lie on.
@@ -68,10 +75,10 @@ pub(crate) trait Place:
     /// Memory as the storage of a tensor of that many numbers.
     fn storage(&self, memory: Self::Memory, dtype: DType, count: usize) -> Result<Storage>;
 
-    /// Whether there are all three products of a convolution in this form.
-    fn computes(&self, g: &Geometry, form: Form) -> Result<bool>;
+    /// Whether there is this product of a convolution in this form.
+    fn computes(&self, g: &Geometry, form: Form, product: Product) -> Result<bool>;
 
-    /// Computes one of them. What it reads and writes begins at multiples of [`ALIGNED`] bytes.
+    /// Computes it. What it reads and writes begins at multiples of [`ALIGNED`] bytes.
     fn product(&self, g: &Geometry, form: Form, product: Product, at: At) -> Result<()>;
 
     /// A tensor as [`Place::product`] takes it: in one piece that begins at a multiple of
@@ -109,13 +116,22 @@ pub(crate) trait Place:
 }
 
 /// The kernel of that name for pictures of a dtype.
-pub(crate) fn of_dtype(kernel: &str, dtype: DType) -> Result<String> {
+pub(crate) fn of_dtype(kernel: &str, dtype: DType) -> Result<Kernel> {
     match dtype {
-        DType::F32 => Ok(format!("{kernel}_f32")),
-        DType::BF16 => Ok(format!("{kernel}_bf16")),
-        DType::F16 => Ok(format!("{kernel}_f16")),
+        DType::F32 => Ok(format!("{kernel}_f32").into()),
+        DType::BF16 => Ok(format!("{kernel}_bf16").into()),
+        DType::F16 => Ok(format!("{kernel}_f16").into()),
         other => bail!("on a GPU pictures are f32, bf16 or f16, not {other:?}"),
     }
+}
+
+/// How many numbers a thread takes at a time: sixteen bytes, where rows of all these `sizes` are made of
+/// such pieces and each of the `pictures` begins with one; else 1.
+pub(crate) fn pack(dtype: DType, sizes: &[u32], pictures: &[u64]) -> u32 {
+    let pack = ALIGNED as u32 / dtype.size_in_bytes() as u32;
+    let whole = sizes.iter().all(|size| size.is_multiple_of(pack))
+        && pictures.iter().all(|address| address.is_multiple_of(ALIGNED));
+    if whole { pack } else { 1 }
 }
 
 /// A size as kernels count, in 32 bits.
@@ -127,29 +143,35 @@ pub(crate) fn count(size: usize) -> Result<u32> {
 }
 
 /// Parts that are joined at a time, as in `kernels/numbers.cuh`.
-const FAN: u32 = 32;
+const FAN: u32 = 64;
 
-/// The sum of `[parts, columns]` doubles over the parts: `[columns]`.
+/// Sums of columns in parts, `f64` `[parts, columns]`.
+pub(crate) struct Sums<Memory> {
+    pub(crate) memory: Memory,
+    pub(crate) parts: u32,
+}
+
+/// Joins parts until there are no more than so many.
 fn join_sums<M: Machine>(
     machine: &M,
-    mut sums: M::Memory,
-    mut parts: u32,
+    mut sums: Sums<M::Memory>,
     columns: u32,
-) -> Result<M::Memory> {
-    while parts > 1 {
-        let joined = parts.div_ceil(FAN);
-        let out = machine.alloc(joined as usize * columns as usize * size_of::<f64>())?;
+    most: u32,
+) -> Result<Sums<M::Memory>> {
+    while sums.parts > most {
+        let parts = sums.parts.div_ceil(FAN);
+        let memory = machine.alloc(parts as usize * columns as usize * size_of::<f64>())?;
         machine.launch(
-            "join_sums",
-            joined * columns,
+            "join_sums".into(),
+            parts * columns,
             &[
-                Arg::Address(machine.address(&sums)),
-                Arg::Count(parts),
+                Arg::Address(machine.address(&sums.memory)),
+                Arg::Count(sums.parts),
                 Arg::Count(columns),
-                Arg::Address(machine.address(&out)),
+                Arg::Address(machine.address(&memory)),
             ],
         )?;
-        (sums, parts) = (out, joined);
+        sums = Sums { memory, parts };
     }
     Ok(sums)
 }

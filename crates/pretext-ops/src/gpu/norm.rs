@@ -2,13 +2,15 @@
 
 use candle_core::{DType, Result};
 
-use super::{Arg, FAN, Machine, count, join_sums, of_dtype};
+use super::{Arg, FAN, Machine, Sums, count, join_sums, of_dtype, pack};
 use crate::channels_last::Activation;
 
-/// Threads that sums are shared among, about.
-const THREADS: usize = 1 << 17;
+/// Chunks of rows that sums are made of at most, if [`ROWS`] lets them: threads enough, and two joins.
+const CHUNKS: u32 = FAN * FAN;
 /// Rows that one thread adds up: few enough for `f32`, enough that the parts are few.
-const ROWS: std::ops::RangeInclusive<usize> = 8..=1024;
+const ROWS: std::ops::RangeInclusive<u32> = 16..=1024;
+/// Rows of a thread that adds nothing up, as many as it asks for at once.
+const AHEAD: u32 = 4;
 
 /// What pictures are to a normalisation.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +27,14 @@ impl Size {
         Ok(Self { dtype, rows: count(numbers / channels)?, channels: count(channels)? })
     }
 
-    fn numbers(self) -> u32 {
-        self.rows * self.channels
+    fn step(self) -> u32 {
+        self.rows.div_ceil(CHUNKS).clamp(*ROWS.start(), *ROWS.end())
     }
 
-    fn step(self) -> u32 {
-        let each = (self.numbers() as usize).div_ceil(THREADS);
-        each.clamp(*ROWS.start(), *ROWS.end()) as u32
+    /// Threads that have `step` rows each of what they take at a time, and whether that is a pack.
+    fn shares(self, step: u32, pictures: &[u64]) -> (u32, Arg) {
+        let pack = pack(self.dtype, &[self.channels], pictures);
+        (self.rows.div_ceil(step) * (self.channels / pack), Arg::Count((pack > 1).into()))
     }
 }
 
@@ -44,88 +47,100 @@ pub(crate) fn number(activation: Activation) -> Arg {
     })
 }
 
-/// What normalises by the batch's own statistics.
-pub(crate) struct Own<Memory> {
-    /// `f32` `[4, C]`: mean, scale, factor, shift.
-    pub(crate) line: Memory,
-    /// `f32` `[C]`.
-    pub(crate) mean: Memory,
-    /// `f32` `[C]`, unbiased.
-    pub(crate) variance: Memory,
-}
-
 fn floats<M: Machine>(machine: &M, rows: usize, size: Size) -> Result<M::Memory> {
     machine.alloc(rows * size.channels as usize * size_of::<f32>())
 }
 
-/// Means and sums of squares about them of pictures' channels: `f64` `[C, 2]`.
-pub(crate) fn moments<M: Machine>(machine: &M, size: Size, x: u64) -> Result<M::Memory> {
+/// Means and sums of squares about them of pictures' channels, `f64` `[parts, C, 2]`.
+pub(crate) struct Moments<Memory> {
+    pub(crate) memory: Memory,
+    /// Rows of a part.
+    pub(crate) step: u32,
+}
+
+/// Those of pictures, in [`FAN`] parts at most; in one if they are wanted `whole`.
+pub(crate) fn moments<M: Machine>(
+    machine: &M,
+    size: Size,
+    x: u64,
+    whole: bool,
+) -> Result<Moments<M::Memory>> {
     let Size { rows, channels, .. } = size;
     let pairs = |chunks: u32| machine.alloc(chunks as usize * channels as usize * 16);
     let mut step = size.step();
     let mut chunks = rows.div_ceil(step);
-    let mut moments = pairs(chunks)?;
+    let mut memory = pairs(chunks)?;
+    let (threads, packed) = size.shares(step, &[x]);
     machine.launch(
-        &of_dtype("moments", size.dtype)?,
-        chunks * channels,
+        of_dtype("moments", size.dtype)?,
+        threads,
         &[
             Arg::Address(x),
             Arg::Count(rows),
             Arg::Count(channels),
             Arg::Count(step),
-            Arg::Address(machine.address(&moments)),
+            packed,
+            Arg::Address(machine.address(&memory)),
         ],
     )?;
-    while chunks > 1 {
+    while chunks > if whole { 1 } else { FAN } {
         let joined = chunks.div_ceil(FAN);
         let out = pairs(joined)?;
         machine.launch(
-            "join_moments",
+            "join_moments".into(),
             joined * channels,
             &[
-                Arg::Address(machine.address(&moments)),
+                Arg::Address(machine.address(&memory)),
                 Arg::Count(rows),
                 Arg::Count(channels),
                 Arg::Count(step),
                 Arg::Address(machine.address(&out)),
             ],
         )?;
-        (moments, chunks, step) = (out, joined, step.saturating_mul(FAN));
+        (memory, chunks, step) = (out, joined, step.saturating_mul(FAN));
     }
-    Ok(moments)
+    Ok(Moments { memory, step })
 }
 
-/// The line of a batch's own statistics, by its [`moments`] over so many `rows`; `weight` and `bias`
-/// are `f32` `[C]`.
+/// Where the batch's statistics go, `f32` `[C]` each.
+#[derive(Clone, Copy)]
+pub(crate) struct Statistics {
+    pub(crate) mean: u64,
+    /// Unbiased.
+    pub(crate) variance: u64,
+    /// How far what lies there is moved towards the batch's; 1: it is written.
+    pub(crate) momentum: f64,
+}
+
+/// The line of a batch's own statistics, `f32` `[4, C]`: mean, scale, factor, shift. `moments` lie in
+/// parts of `step` of all `rows`; `weight` and `bias` are `f32` `[C]`.
 pub(crate) fn own_line<M: Machine>(
     machine: &M,
     size: Size,
-    (moments, rows): (u64, u32),
+    (moments, step, rows): (u64, u32, u32),
     (weight, bias): (u64, u64),
     eps: f64,
-) -> Result<Own<M::Memory>> {
-    let channels = size.channels;
-    let own = Own {
-        line: floats(machine, 4, size)?,
-        mean: floats(machine, 1, size)?,
-        variance: floats(machine, 1, size)?,
-    };
+    statistics: Statistics,
+) -> Result<M::Memory> {
+    let line = floats(machine, 4, size)?;
     machine.launch(
-        "own_line",
-        channels,
+        "own_line".into(),
+        size.channels,
         &[
             Arg::Address(moments),
             Arg::Address(weight),
             Arg::Address(bias),
             Arg::Number(eps),
             Arg::Count(rows),
-            Arg::Count(channels),
-            Arg::Address(machine.address(&own.line)),
-            Arg::Address(machine.address(&own.mean)),
-            Arg::Address(machine.address(&own.variance)),
+            Arg::Count(size.channels),
+            Arg::Count(step),
+            Arg::Number(statistics.momentum),
+            Arg::Address(machine.address(&line)),
+            Arg::Address(statistics.mean),
+            Arg::Address(statistics.variance),
         ],
     )?;
-    Ok(own)
+    Ok(line)
 }
 
 /// The line of given statistics; all are `f32` `[C]`.
@@ -138,7 +153,7 @@ pub(crate) fn given_line<M: Machine>(
 ) -> Result<M::Memory> {
     let line = floats(machine, 4, size)?;
     machine.launch(
-        "given_line",
+        "given_line".into(),
         size.channels,
         &[
             Arg::Address(mean),
@@ -157,7 +172,7 @@ pub(crate) fn given_line<M: Machine>(
 pub(crate) fn bias_line<M: Machine>(machine: &M, size: Size, bias: u64) -> Result<M::Memory> {
     let line = floats(machine, 4, size)?;
     machine.launch(
-        "bias_line",
+        "bias_line".into(),
         size.channels,
         &[Arg::Address(bias), Arg::Count(size.channels), Arg::Address(machine.address(&line))],
     )?;
@@ -173,14 +188,18 @@ pub(crate) fn normalise<M: Machine>(
     activation: Activation,
     y: u64,
 ) -> Result<()> {
+    let (threads, packed) = size.shares(AHEAD, &[x, residual, y]);
     machine.launch(
-        &of_dtype("normalise", size.dtype)?,
-        size.numbers(),
+        of_dtype("normalise", size.dtype)?,
+        threads,
         &[
             Arg::Address(x),
             Arg::Address(residual),
             Arg::Address(line),
+            Arg::Count(size.rows),
             Arg::Count(size.channels),
+            Arg::Count(AHEAD),
+            packed,
             number(activation),
             Arg::Address(y),
         ],
@@ -201,16 +220,22 @@ pub(crate) struct Backward {
     pub(crate) own: bool,
 }
 
-/// What the gradients are made of: sums over rows, `f64` `[C, 2]`.
-pub(crate) fn gradient_sums<M: Machine>(machine: &M, backward: &Backward) -> Result<M::Memory> {
+/// What the gradients are made of: sums over rows, `f64` `[parts, C, 2]`, in [`FAN`] parts at most; in
+/// one if they are wanted `whole`.
+pub(crate) fn gradient_sums<M: Machine>(
+    machine: &M,
+    backward: &Backward,
+    whole: bool,
+) -> Result<Sums<M::Memory>> {
     let &Backward { size, x, residual, dy, line, activation, .. } = backward;
     let Size { rows, channels, .. } = size;
     let step = size.step();
-    let chunks = rows.div_ceil(step);
-    let sums = machine.alloc(chunks as usize * channels as usize * 16)?;
+    let parts = rows.div_ceil(step);
+    let memory = machine.alloc(parts as usize * channels as usize * 16)?;
+    let (threads, packed) = size.shares(step, &[x, residual, dy]);
     machine.launch(
-        &of_dtype("gradient_sums", size.dtype)?,
-        chunks * channels,
+        of_dtype("gradient_sums", size.dtype)?,
+        threads,
         &[
             Arg::Address(x),
             Arg::Address(residual),
@@ -219,41 +244,43 @@ pub(crate) fn gradient_sums<M: Machine>(machine: &M, backward: &Backward) -> Res
             Arg::Count(rows),
             Arg::Count(channels),
             Arg::Count(step),
+            packed,
             number(activation),
-            Arg::Address(machine.address(&sums)),
+            Arg::Address(machine.address(&memory)),
         ],
     )?;
-    join_sums(machine, sums, chunks, 2 * channels)
+    join_sums(machine, Sums { memory, parts }, 2 * channels, if whole { 1 } else { FAN })
 }
 
-/// The gradients of weight and bias, `f32` `[2, C]`, and the slopes that [`input_gradient`] wants, by
-/// [`gradient_sums`] over so many `rows`.
+/// Writes the gradients of weight and bias, `f32` `[C]`, where their places are not 0; returns the slopes
+/// that [`input_gradient`] wants. `sums` are [`gradient_sums`] in so many parts over so many `rows`.
 pub(crate) fn parameter_gradients<M: Machine>(
     machine: &M,
     backward: &Backward,
-    (sums, rows): (u64, u32),
-) -> Result<(M::Memory, M::Memory)> {
+    (sums, parts, rows): (u64, u32, u32),
+    (weight, bias): (u64, u64),
+) -> Result<M::Memory> {
     let &Backward { size, line, own, .. } = backward;
-    let channels = size.channels;
-    let gradient = floats(machine, 2, size)?;
     let slopes = floats(machine, 3, size)?;
     machine.launch(
-        "slopes",
-        channels,
+        "slopes".into(),
+        size.channels,
         &[
             Arg::Address(sums),
+            Arg::Count(parts),
             Arg::Address(line),
             Arg::Count(rows),
-            Arg::Count(channels),
+            Arg::Count(size.channels),
             Arg::Count(own.into()),
-            Arg::Address(machine.address(&gradient)),
+            Arg::Address(weight),
+            Arg::Address(bias),
             Arg::Address(machine.address(&slopes)),
         ],
     )?;
-    Ok((gradient, slopes))
+    Ok(slopes)
 }
 
-/// The gradients of `x` and, where `before` is not 0, of the residual.
+/// The gradients of `x` and of the residual, each where its place is not 0.
 pub(crate) fn input_gradient<M: Machine>(
     machine: &M,
     backward: &Backward,
@@ -261,16 +288,20 @@ pub(crate) fn input_gradient<M: Machine>(
     (dx, before): (u64, u64),
 ) -> Result<()> {
     let &Backward { size, x, residual, dy, line, activation, .. } = backward;
+    let (threads, packed) = size.shares(AHEAD, &[x, residual, dy, dx, before]);
     machine.launch(
-        &of_dtype("norm_gradient", size.dtype)?,
-        size.numbers(),
+        of_dtype("norm_gradient", size.dtype)?,
+        threads,
         &[
             Arg::Address(x),
             Arg::Address(residual),
             Arg::Address(dy),
             Arg::Address(line),
             Arg::Address(slopes),
+            Arg::Count(size.rows),
             Arg::Count(size.channels),
+            Arg::Count(AHEAD),
+            packed,
             number(activation),
             Arg::Address(dx),
             Arg::Address(before),

@@ -3,11 +3,13 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::host::{DTYPES, Host, close, gradients, lacking, noise};
+use super::host::{Counts, DTYPES, Host, Lack, close, gradients, lacking, noise};
 use super::loss::Kind;
 use super::operators;
-use super::product::{Form, Order};
-use crate::channels_last::{self, Activation, FeatureMap, Then};
+use super::operators::By;
+use super::product::{Form, Order, Product};
+use crate::BatchNormOutput;
+use crate::channels_last::{self, Activation, FeatureMap, Running, Then};
 use crate::conv2d::Geometry;
 use crate::pool::{Mean, Windows};
 use crate::upsample::Nearest;
@@ -58,7 +60,14 @@ fn convolutions_with_what_follows() {
         return;
     }
     // Whatever cuDNN lacks.
-    for lacks in [&[][..], &[BF16_LAST], &[BF16_LAST, F32_LAST]] {
+    let lacks: [&[Lack]; 4] = [
+        &[],
+        &[(BF16_LAST, None)],
+        &[(BF16_LAST, None), (F32_LAST, None)],
+        // One product alone, whose operands then take another form than the others'.
+        &[(BF16_LAST, Some(Product::Input)), (F32_LAST, Some(Product::Weight))],
+    ];
+    for lacks in lacks {
         for dtype in DTYPES {
             lacking(lacks, || convolutions(&format!("{dtype:?} without {lacks:?}"), dtype));
         }
@@ -97,8 +106,10 @@ fn convolutions(what: &str, dtype: DType) {
                 &arguments,
                 tolerance,
                 &|a| {
-                    let then = Then { residual: a.get(3), activation };
-                    operators::conv_bias::<Host>(g, &a[0], &a[1], &a[2], then)
+                    let residual = a.get(3).map(FeatureMap::from);
+                    let then = Then { residual: residual.as_ref(), activation };
+                    let x = FeatureMap::from(&a[0]);
+                    operators::conv_bias::<Host>(g, &x, &a[1], &a[2], then)?.tensor()
                 },
                 &|a| {
                     let residual = a.get(3).map(FeatureMap::from);
@@ -113,9 +124,11 @@ fn convolutions(what: &str, dtype: DType) {
                 &arguments,
                 normed,
                 &|a| {
-                    let then = Then { residual: a.get(4), activation };
-                    let norm = (&a[2], &a[3]);
-                    Ok(operators::conv_norm::<Host>(g, &a[0], &a[1], norm, then, 1e-5)?.y)
+                    let residual = a.get(4).map(FeatureMap::from);
+                    let then = Then { residual: residual.as_ref(), activation };
+                    let (x, norm) = (FeatureMap::from(&a[0]), (&a[2], &a[3]));
+                    let out = operators::conv_norm::<Host>(g, &x, &a[1], norm, then, 1e-5, None);
+                    out?.0.tensor()
                 },
                 &|a| {
                     let residual = a.get(4).map(FeatureMap::from);
@@ -130,9 +143,12 @@ fn convolutions(what: &str, dtype: DType) {
                 &arguments,
                 normed,
                 &|a| {
-                    let then = Then { residual: a.get(4), activation };
-                    let (norm, running) = ((&a[2], &a[3]), (&running.0, &running.1));
-                    operators::conv_norm_eval::<Host>(g, &a[0], &a[1], norm, running, then, 1e-5)
+                    let residual = a.get(4).map(FeatureMap::from);
+                    let then = Then { residual: residual.as_ref(), activation };
+                    let (x, norm) = (FeatureMap::from(&a[0]), (&a[2], &a[3]));
+                    let given = (&running.0, &running.1);
+                    operators::conv_norm_eval::<Host>(g, &x, &a[1], norm, given, then, 1e-5)?
+                        .tensor()
                 },
                 &|a| {
                     let residual = a.get(4).map(FeatureMap::from);
@@ -179,6 +195,21 @@ fn pictures_that_are_a_part_of_others() {
 
 const IDENTITY: Activation = Activation::Identity;
 
+/// A batch norm of tensors.
+pub(super) fn batch_norm(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    then: Then<'_>,
+) -> Result<BatchNormOutput> {
+    let residual = then.residual.map(FeatureMap::from);
+    let then = Then { residual: residual.as_ref(), activation: then.activation };
+    let by = By::Own { affine: (weight, bias), running: None, eps: 1e-5 };
+    let (y, statistics) = operators::normalised::<Host>(&x.into(), by, then)?;
+    let (mean, variance) = statistics.unwrap();
+    Ok(BatchNormOutput { y: y.tensor()?, mean, variance })
+}
+
 #[test]
 fn statistics_of_a_batch() {
     if Host::find().is_none() {
@@ -186,10 +217,33 @@ fn statistics_of_a_batch() {
     }
     let (x, one) = (noise(&[3, 5, 4, 6], 1, DType::F32), noise(&[6], 2, DType::F32));
     let then = Then::default();
-    let got = operators::batch_norm::<Host>(&x, &one, &one, then, 1e-5).unwrap();
+    let got = batch_norm(&x, &one, &one, then).unwrap();
     let want = channels_last::batch_norm(&x, &one, &one, then, 1e-5).unwrap();
     close("mean", &got.mean, &want.mean, 1e-6);
     close("variance", &got.variance, &want.variance, 1e-5);
+
+    // And running ones that follow.
+    let run = |follow: &dyn Fn(Running<'_>)| {
+        let [mean, variance] = [3, 4].map(|seed| noise(&[6], seed, DType::F32).sqr().unwrap());
+        let [mean, variance] = [mean, variance].map(|t| Var::from_tensor(&t).unwrap());
+        for _ in 0..3 {
+            follow(Running { mean: &mean, variance: &variance, momentum: 0.1 });
+        }
+        [mean, variance].map(|var| var.as_tensor().clone())
+    };
+    let map = FeatureMap::from(&x);
+    let got = run(&|running| {
+        let by = By::Own { affine: (&one, &one), running: Some(running), eps: 1e-5 };
+        let (_, statistics) = operators::normalised::<Host>(&map, by, Then::default()).unwrap();
+        assert!(statistics.is_none());
+    });
+    let want = run(&|running| {
+        let identity = Activation::Identity;
+        channels_last::batch_norm_following(&map, (&one, &one), identity, 1e-5, running).unwrap();
+    });
+    for (got, want) in got.iter().zip(&want) {
+        close("running", got, want, 1e-6);
+    }
 }
 
 /// Threads that stand for processes: two with 2 and 3 of 5 pictures.
@@ -239,7 +293,7 @@ fn parts_of_several_processes_normalise_as_the_whole() {
             [part(&x), of_channels(2), of_channels(3)].map(|t| Var::from_tensor(&t).unwrap());
         let then = Then { residual: None, activation: Activation::Mish };
         let [x, weight, bias] = &variables;
-        let out = operators::batch_norm::<Host>(x, weight, bias, then, 1e-5).unwrap();
+        let out = batch_norm(x, weight, bias, then).unwrap();
         let mut all = vec![out.y.clone(), out.mean, out.variance];
         all.extend(gradients(&out.y, &part(&dy), &[x, weight, bias]));
         all
@@ -287,7 +341,7 @@ fn normalisations_by_themselves() {
             tolerance,
             &|a| {
                 let then = Then { residual: Some(&a[3]), activation };
-                Ok(operators::batch_norm::<Host>(&a[0], &a[1], &a[2], then, 1e-5)?.y)
+                Ok(batch_norm(&a[0], &a[1], &a[2], then)?.y)
             },
             &|a| {
                 let then = Then { residual: Some(&a[3]), activation };
@@ -300,8 +354,11 @@ fn normalisations_by_themselves() {
             tolerance,
             &|a| {
                 let then = Then { residual: Some(&a[3]), activation };
-                let (affine, running) = ((&a[1], &a[2]), (&running.0, &running.1));
-                operators::batch_norm_eval::<Host>(&a[0], affine, running, then, 1e-5)
+                let statistics = (&running.0, &running.1);
+                let by = By::Given { affine: (&a[1], &a[2]), statistics, eps: 1e-5 };
+                let residual = then.residual.map(FeatureMap::from);
+                let then = Then { residual: residual.as_ref(), activation };
+                operators::normalised::<Host>(&FeatureMap::from(&a[0]), by, then)?.0.tensor()
             },
             &|a| {
                 let then = Then { residual: Some(&a[3]), activation };
@@ -322,16 +379,20 @@ fn pixels() {
     for dtype in DTYPES {
         let one = [noise(&[2, 5, 6, 8], 1, dtype)];
         let windows = Windows::new("max_pool2d", (5, 6), 3, 2, 1, false).unwrap();
-        check("max", &one, 0.0, &|a| operators::max_pool2d::<Host>(&a[0], windows), &|a| {
-            channels_last::max_pool2d(&FeatureMap::from(&a[0]), 3, 2, 1)?.tensor()
-        });
+        check(
+            "max",
+            &one,
+            0.0,
+            &|a| operators::max_pool2d::<Host>(&FeatureMap::from(&a[0]), windows)?.tensor(),
+            &|a| channels_last::max_pool2d(&FeatureMap::from(&a[0]), 3, 2, 1)?.tensor(),
+        );
         check(
             "nearest",
             &one,
             0.0,
             &|a| {
                 let nearest = Nearest { height: 9, width: 7 };
-                operators::weighted::<Host, _>(&a[0], &nearest, (9, 7))
+                operators::weighted::<Host, _>(&FeatureMap::from(&a[0]), &nearest, (9, 7))?.tensor()
             },
             &|a| channels_last::upsample_nearest2d(&FeatureMap::from(&a[0]), 9, 7)?.tensor(),
         );
@@ -339,19 +400,36 @@ fn pixels() {
             "mean",
             &one,
             0.0,
-            &|a| operators::weighted::<Host, _>(&a[0], &Mean, (1, 1))?.flatten(1, 3),
+            &|a| {
+                let x = FeatureMap::from(&a[0]);
+                operators::weighted::<Host, _>(&x, &Mean, (1, 1))?.tensor()?.flatten(1, 3)
+            },
             &|a| channels_last::global_avg_pool2d(&FeatureMap::from(&a[0])),
         );
-        check("shuffle", &one, 0.0, &|a| operators::pixel_shuffle(&a[0], 2), &|a| {
-            channels_last::pixel_shuffle(&FeatureMap::from(&a[0]), 2)?.tensor()
-        });
-        for activation in [Activation::Identity, Activation::Relu] {
-            let two = [one[0].clone(), noise(&[2, 5, 6, 3], 2, dtype)];
+        // Channels of a number at a time and of sixteen bytes, and a factor other than 2.
+        for (shape, factor) in [([2, 5, 6, 8], 2), ([2, 3, 5, 64], 2), ([2, 3, 5, 18], 3)] {
+            check(
+                "shuffle",
+                &[noise(&shape, 3, dtype)],
+                0.0,
+                &|a| {
+                    let x = FeatureMap::from(&a[0]);
+                    operators::pixel_shuffle::<Host>(&x, factor)?.tensor()
+                },
+                &|a| channels_last::pixel_shuffle(&FeatureMap::from(&a[0]), factor)?.tensor(),
+            );
+        }
+        let joins = [(3, Activation::Identity), (3, Activation::Relu), (16, Activation::Relu)];
+        for (channels, activation) in joins {
+            let two = [one[0].clone(), noise(&[2, 5, 6, channels], 2, dtype)];
             check(
                 "concat",
                 &two,
                 0.0,
-                &|a| operators::concat::<Host>(&a[0], &a[1], activation),
+                &|a| {
+                    let (a, b) = (FeatureMap::from(&a[0]), FeatureMap::from(&a[1]));
+                    operators::concat::<Host>(&a, &b, activation)?.tensor()
+                },
                 &|a| {
                     let (a, b) = (FeatureMap::from(&a[0]), FeatureMap::from(&a[1]));
                     channels_last::concat(&a, &b, activation)?.tensor()
@@ -385,7 +463,129 @@ fn losses() {
         "cross-entropy",
         &[noise(&[9, 5], 1, DType::F32)],
         1e-6,
-        &|a| operators::cross_entropy::<Host>(&a[0], classes.clone(), 0.1),
+        &|a| operators::cross_entropy::<Host>(&a[0], &tensor, 0.1),
         &|a| crate::cross_entropy(&a[0], &tensor, 0.1),
     );
+    // Nobody has looked at them.
+    let logits = Var::from_tensor(&noise(&[2, 5], 1, DType::F32)).unwrap();
+    let classes = Tensor::new(&[4_u32, 5], &Device::Cpu).unwrap();
+    let loss = operators::cross_entropy::<Host>(&logits, &classes, 0.0).unwrap();
+    assert!(loss.to_scalar::<f32>().unwrap().is_nan());
+    let slopes = crate::backward(&loss).unwrap().get(&logits).unwrap().to_vec2::<f32>().unwrap();
+    assert!(slopes[0].iter().all(|v| v.is_finite()) && slopes[1].iter().all(|v| v.is_nan()));
+}
+
+/// A residual block of a network, and the same with what a GPU has for it: gradients that meet, a tape that
+/// another one begins behind, and a weight that is made of another.
+#[test]
+fn gradients_through_a_network() {
+    if Host::find().is_none() {
+        return;
+    }
+    let shape = [2, 5, 6, 8];
+    let g = Geometry::new((2, 8, 5, 6), &noise(&[8, 8, 3, 3], 2, DType::F32), 1, 1).unwrap();
+    type Block<'a> =
+        &'a dyn Fn(&FeatureMap, [&Tensor; 3], Option<&FeatureMap>) -> Result<FeatureMap>;
+    let network = |a: &[Tensor], block: Block<'_>| {
+        let (relu, x) = (Activation::Relu, FeatureMap::from(&a[0]));
+        // Of candle's graph, not a variable.
+        let made = (&a[1] * 2.0)?;
+        let first = block(&x, [&made, &a[2], &a[3]], None)?;
+        let second = block(&first, [&a[1], &a[2], &a[3]], None)?;
+        let third = block(&second, [&a[4], &a[2], &a[3]], Some(&first))?;
+        // Out of the tape and back, beside what is still on it.
+        let gated: FeatureMap = (third.tensor()? * 0.5)?.into();
+        let fourth = block(&gated, [&a[4], &a[2], &a[3]], Some(&third))?;
+        relu.apply(&(fourth.tensor()? + second.tensor()?)?)
+    };
+    let weight = |seed| (noise(&[8, 8, 3, 3], seed, DType::F32) * 0.1).unwrap();
+    let of_channels = |seed| noise(&[8], seed, DType::F32);
+    let x = noise(&shape, 1, DType::F32);
+    let arguments = [x, weight(2), of_channels(3), of_channels(4), weight(5)];
+    let activation = Activation::Relu;
+    check(
+        "network",
+        &arguments,
+        1e-4,
+        &|a| {
+            network(a, &|x, [weight, scale, bias], residual| {
+                let (norm, then) = ((scale, bias), Then { residual, activation });
+                Ok(operators::conv_norm::<Host>(g, x, weight, norm, then, 1e-5, None)?.0)
+            })
+        },
+        &|a| {
+            network(a, &|x, [weight, scale, bias], residual| {
+                let (norm, then) = ((scale, bias), Then { residual, activation });
+                Ok(channels_last::conv_norm(x, weight, norm, (1, 1), then, 1e-5)?.y)
+            })
+        },
+    );
+}
+
+#[test]
+fn candles_own_pass_has_no_gradients_of_parameters() {
+    if Host::find().is_none() {
+        return;
+    }
+    let x = Var::from_tensor(&noise(&[1, 3, 3, 4], 1, DType::F32)).unwrap();
+    let of_channels = |seed| Var::from_tensor(&noise(&[4], seed, DType::F32)).unwrap();
+    let (weight, bias) = (of_channels(2), of_channels(3));
+    let y = |(weight, bias): (&Tensor, &Tensor)| {
+        let y = batch_norm(&x, weight, bias, Then::default()).unwrap().y;
+        (&y * &y).unwrap().sum_all().unwrap()
+    };
+    let loss = y((&weight, &bias));
+    let error = loss.backward().unwrap_err().to_string();
+    assert!(error.contains("batch_norm") && error.contains("pretext_ops::backward"), "{error}");
+    // Those of pictures are the same either way, as often as one asks.
+    let loss = y((&weight.as_detached_tensor(), &bias.as_detached_tensor()));
+    let of_x = |gradients: candle_core::backprop::GradStore| gradients.get(&x).unwrap().clone();
+    let first = of_x(loss.backward().unwrap());
+    close("again", &of_x(loss.backward().unwrap()), &first, 0.0);
+    close("the last", &of_x(crate::backward(&loss).unwrap()), &first, 0.0);
+    assert!(crate::backward(&loss).unwrap_err().to_string().contains("has freed"));
+}
+
+#[test]
+fn a_block_takes_few_launches() {
+    if Host::find().is_none() {
+        return;
+    }
+    // The first stage of a ResNet at 128 px, in which sums take two rounds, for fewer pictures.
+    let shape = [4, 32, 32, 16];
+    let dtype = DType::BF16;
+    let relu = Activation::Relu;
+    let var = |t: Tensor| Var::from_tensor(&t).unwrap();
+    let x = var(noise(&shape, 1, dtype));
+    let weight = var(noise(&[16, 16, 3, 3], 2, DType::F32));
+    let [scale, bias, mean, variance] =
+        [3, 4, 5, 6].map(|seed| var(noise(&[16], seed, DType::F32)));
+    let g = Geometry::new((4, 16, 32, 32), &weight, 1, 1).unwrap();
+    let block = |x: &FeatureMap, residual: Option<&FeatureMap>| {
+        let (norm, then) = ((&*scale, &*bias), Then { residual, activation: relu });
+        let running = Running { mean: &mean, variance: &variance, momentum: 0.1 };
+        operators::conv_norm::<Host>(g, x, &weight, norm, then, 1e-5, Some(running)).unwrap().0
+    };
+    let before = block(&FeatureMap::from(x.as_tensor()), None);
+    Counts::taken();
+    let after = block(&before, None);
+    // The weight's form, moments, their join, the line, what it makes; the convolution.
+    let forward = Counts { launches: 5, products: 1, allocations: 6 };
+    assert_eq!(Counts::taken(), forward);
+    let backward = |y: &FeatureMap| {
+        let y = y.tensor().unwrap();
+        let loss = y.to_dtype(DType::F32).unwrap().sum_all().unwrap();
+        Counts::taken();
+        crate::backward(&loss).unwrap();
+        Counts::taken()
+    };
+    let two = backward(&after);
+    let one = backward(&block(&FeatureMap::from(x.as_tensor()), None));
+    // Sums, their join, slopes, the norm's gradient, the weight's form; the convolution's two.
+    let taken = Counts {
+        launches: two.launches - one.launches,
+        products: two.products - one.products,
+        allocations: two.allocations - one.allocations,
+    };
+    assert_eq!(taken, Counts { launches: 5, products: 2, allocations: 9 });
 }

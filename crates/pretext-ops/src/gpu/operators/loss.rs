@@ -31,15 +31,16 @@ pub(crate) fn difference<M: Place>(
     })
 }
 
-/// The mean cross-entropy of logits, whose checks are done, as a scalar.
+/// The mean cross-entropy of logits, whose checks are done, as a scalar. A class that there is not makes
+/// it NaN.
 pub(crate) fn cross_entropy<M: Place>(
     logits: &Tensor,
-    classes: Vec<u32>,
+    classes: &Tensor,
     smoothing: f64,
 ) -> Result<Tensor> {
     let (logits, gpu) = (logits.contiguous()?, M::of(logits)?);
     let (rows, k) = logits.dims2()?;
-    let classes = Tensor::from_vec(classes, rows, logits.device())?;
+    let classes = classes.contiguous()?;
     let batch = move |gpu: &M, logits: &Tensor| {
         Ok::<_, candle_core::Error>(Logits {
             logits: gpu.at(logits)?,

@@ -5,10 +5,11 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use candle_core::{Device, Result, Tensor};
 
-use super::node::node;
+use super::tape::record;
+use crate::channels_last::FeatureMap;
 use crate::channels_last::pixels::Terms;
 use crate::gpu::Place;
-use crate::gpu::pixels::{Addresses, Maxima, Pictures, Table, gather};
+use crate::gpu::pixels::{Addresses, Maxima, Pictures, Shuffle, Table, gather};
 use crate::pool::Windows;
 
 /// A table.
@@ -64,53 +65,59 @@ fn tables(
 
 /// Weighted sums of pixels: `[N, H, W, C]` to `[N, H', W', C]`.
 pub(crate) fn weighted<M: Place, T: Terms>(
-    x: &Tensor,
+    x: &FeatureMap,
     terms: &T,
     output: (usize, usize),
-) -> Result<Tensor> {
-    let (x, gpu) = (x.contiguous()?, M::of(x)?);
-    let (n, h, w, channels) = x.dims4()?;
-    let (dtype, inputs, outputs) = (x.dtype(), h * w, output.0 * output.1);
-    let tables = tables(terms, (h, w), output, &x)?;
+) -> Result<FeatureMap> {
+    let numbers = x.numbers()?;
+    let gpu = M::of(&numbers)?;
+    let (n, h, w, channels) = numbers.dims4()?;
+    let (dtype, inputs, outputs) = (numbers.dtype(), h * w, output.0 * output.1);
+    let tables = tables(terms, (h, w), output, &numbers)?;
     let there = Pictures { dtype, n, inputs, outputs, channels };
     let y = gpu.numbers(dtype, n * outputs * channels)?;
-    gather(&gpu, &there, tables[0].addresses(&gpu)?, gpu.at(&x)?, gpu.address(&y))?;
-    let machine = gpu.clone();
-    let shape = (n, output.0, output.1, channels);
-    node(T::NAME, &[&x], (&gpu, y, dtype), shape, move |dy| {
+    gather(&gpu, &there, tables[0].addresses(&gpu)?, gpu.at(&numbers)?, gpu.address(&y))?;
+    let y = gpu.tensor(y, dtype, (n, output.0, output.1, channels))?;
+    record::<M>(T::NAME, &[x], &[], y, move |dy| {
         let back = Pictures { inputs: outputs, outputs: inputs, ..there };
-        let dx = machine.numbers(dtype, n * inputs * channels)?;
-        let table = tables[1].addresses(&machine)?;
-        gather(&machine, &back, table, machine.at(dy)?, machine.address(&dx))?;
-        Ok(vec![Some(machine.tensor(dx, dtype, (n, h, w, channels))?)])
+        let dx = gpu.numbers(dtype, n * inputs * channels)?;
+        let table = tables[1].addresses(&gpu)?;
+        gather(&gpu, &back, table, gpu.at(dy)?, gpu.address(&dx))?;
+        Ok(vec![Some(gpu.tensor(dx, dtype, (n, h, w, channels))?)])
     })
 }
 
 /// The largest value of each window.
-pub(crate) fn max_pool2d<M: Place>(x: &Tensor, windows: Windows) -> Result<Tensor> {
-    let (x, gpu) = (x.contiguous()?, M::of(x)?);
-    let (input, dtype) = (x.dims4()?, x.dtype());
+pub(crate) fn max_pool2d<M: Place>(x: &FeatureMap, windows: Windows) -> Result<FeatureMap> {
+    let numbers = x.numbers()?;
+    let gpu = M::of(&numbers)?;
+    let (input, dtype) = (numbers.dims4()?, numbers.dtype());
     let (n, h, w, c) = input;
     let (height, width) = windows.size((h, w));
     let maxima = Maxima { dtype, input, windows };
-    let y = gpu.numbers(dtype, n * height * width * c)?;
-    maxima.forward(&gpu, gpu.at(&x)?, gpu.address(&y))?;
-    let (values, machine) = (x.detach(), gpu.clone());
-    node("max_pool2d", &[&x], (&gpu, y, dtype), (n, height, width, c), move |dy| {
-        let dx = machine.numbers(dtype, n * h * w * c)?;
-        maxima.backward(&machine, machine.at(&values)?, machine.at(dy)?, machine.address(&dx))?;
-        Ok(vec![Some(machine.tensor(dx, dtype, input)?)])
+    let (places, y) = (gpu.alloc(maxima.places()?)?, gpu.numbers(dtype, n * height * width * c)?);
+    maxima.forward(&gpu, gpu.at(&numbers)?, gpu.address(&places), gpu.address(&y))?;
+    let y = gpu.tensor(y, dtype, (n, height, width, c))?;
+    record::<M>("max_pool2d", &[x], &[], y, move |dy| {
+        let dx = gpu.numbers(dtype, n * h * w * c)?;
+        maxima.backward(&gpu, gpu.address(&places), gpu.at(dy)?, gpu.address(&dx))?;
+        Ok(vec![Some(gpu.tensor(dx, dtype, input)?)])
     })
 }
 
-/// `[N, H, W, C f f]` to `[N, H f, W f, C]`: candle's own copies, whose gradients are right.
-pub(crate) fn pixel_shuffle(x: &Tensor, factor: usize) -> Result<Tensor> {
-    let (n, h, w, c) = x.dims4()?;
+/// `[N, H, W, C f f]` to `[N, H f, W f, C]`.
+pub(crate) fn pixel_shuffle<M: Place>(x: &FeatureMap, factor: usize) -> Result<FeatureMap> {
+    let numbers = x.numbers()?;
+    let gpu = M::of(&numbers)?;
+    let (dtype, (n, h, w, c)) = (numbers.dtype(), numbers.dims4()?);
     let out = c / (factor * factor);
-    x.reshape((n, h, w, out, factor, factor))?.permute((0, 1, 4, 2, 5, 3))?.contiguous()?.reshape((
-        n,
-        h * factor,
-        w * factor,
-        out,
-    ))
+    let shuffle = Shuffle { dtype, size: (n, h, w, out), factor };
+    let y = gpu.numbers(dtype, n * h * w * c)?;
+    shuffle.run(&gpu, gpu.at(&numbers)?, gpu.address(&y), false)?;
+    let y = gpu.tensor(y, dtype, (n, h * factor, w * factor, out))?;
+    record::<M>("pixel_shuffle", &[x], &[], y, move |dy| {
+        let dx = gpu.numbers(dtype, n * h * w * c)?;
+        shuffle.run(&gpu, gpu.at(dy)?, gpu.address(&dx), true)?;
+        Ok(vec![Some(gpu.tensor(dx, dtype, (n, h, w, c))?)])
+    })
 }
