@@ -47,6 +47,13 @@ PRETEXT_FN void with_activation(uint32_t activation, F f) {
     f(Known<IDENTITY>());
 }
 
+// Calls f with what a thread takes at a time as a constant.
+template <class T, class F>
+PRETEXT_FN void with_pack(uint32_t packed, F f) {
+    if (packed) return f(Known<PACK<T>>());
+    f(Known<1>());
+}
+
 // Calls f(first, numbers) for what thread i has of `count` numbers: PACK of them if `packed`, those
 // behind the last such piece one by one.
 template <class T, class F>

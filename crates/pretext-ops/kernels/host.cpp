@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "layer_norm.cuh"
 #include "loss.cuh"
 #include "norm.cuh"
 #include "pixels.cuh"
@@ -54,6 +55,8 @@ Kernel kernel(void (*)(uint32_t, A...)) {
 #define PLAIN(NAME) NAMED(#NAME, &pretext::NAME)
 
 const std::map<std::string, Kernel> KERNELS = {
+    TYPED(layer_norm), TYPED(layer_norm_gradient), TYPED(layer_norm_sums),
+    PLAIN(layer_norm_parameters),
     TYPED(activation), TYPED(activation_gradient), TYPED(add), TYPED(moments), TYPED(normalise),
     TYPED(gradient_sums), TYPED(norm_gradient), TYPED(weights), TYPED(weights_gradient),
     TYPED(gather), TYPED(max_pool), TYPED(max_pool_gradient), TYPED(shuffle2), TYPED(shuffle),

@@ -7,13 +7,6 @@
 
 namespace pretext {
 
-// Calls f with V as a constant.
-template <class T, class F>
-PRETEXT_FN void with_pack(uint32_t packed, F f) {
-    if (packed) return f(Known<PACK<T>>());
-    f(Known<1>());
-}
-
 // Weighted sums come as a table: `starts` says where each output pixel's terms begin, `places` and
 // `weights` are its terms. The gradient is the same kernel with the table turned round.
 template <class T>

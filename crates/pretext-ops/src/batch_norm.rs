@@ -49,7 +49,7 @@ pub struct BatchNormOutput {
 pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {
     let (n, c, h, w) = arguments(x, &[weight, bias])?;
     let count = n * h * w;
-    check_eps(eps)?;
+    check_eps("batch_norm", eps)?;
     let x = x.contiguous()?;
     let (mut mean, mut variance) =
         by_dtype!("batch_norm", x.dtype(), statistics_of(&x, (n, c, h * w)))?;
@@ -81,15 +81,15 @@ pub fn batch_norm_eval(
     eps: f64,
 ) -> Result<Tensor> {
     arguments(x, &[weight, bias, running_mean, running_var])?;
-    check_eps(eps)?;
+    check_eps("batch_norm", eps)?;
     let values = |t: &Tensor| t.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>();
     let op = BatchNorm::new(values(running_mean)?, &values(running_var)?, eps, None);
     x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
 }
 
-pub(crate) fn check_eps(eps: f64) -> Result<()> {
+pub(crate) fn check_eps(op: &str, eps: f64) -> Result<()> {
     if !(eps >= 0.0 && eps.is_finite()) {
-        bail!("batch_norm: eps is {eps}, it must be a number from 0")
+        bail!("{op}: eps is {eps}, it must be a number from 0")
     }
     Ok(())
 }

@@ -57,8 +57,8 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
 }
 
 /// [`backward`], but gradients that operators leave beside the graph go to `ready` while the pass is
-/// still under way, each as soon as it is there: those of the weights of convolutions, the last
-/// layer's first. What is returned holds the others.
+/// still under way, each as soon as it is there: those of the weights of convolutions, on a GPU those of
+/// norms and biases too, the last layer's first. What is returned holds the others.
 ///
 /// # Errors
 /// As [`backward`], what `ready` returns, and for a parameter that is used twice: its first gradient

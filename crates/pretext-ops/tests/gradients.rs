@@ -2,11 +2,11 @@
 
 mod support;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{D, DType, Device, Result, Tensor, Var};
 use pretext_ops::{
     AvgPool, avg_pool2d, batch_norm, batch_norm_eval, blur_pool2d, conv2d, cross_entropy,
-    global_avg_pool2d, l1_loss, linear, max_pool2d, mish, mse_loss, pixel_shuffle, relu,
-    replicate_blur2d, upsample_bilinear2d, upsample_nearest2d,
+    global_avg_pool2d, l1_loss, layer_norm, linear, max_pool2d, mish, mse_loss, pixel_shuffle,
+    relu, replicate_blur2d, upsample_bilinear2d, upsample_nearest2d,
 };
 use support::{backward, flat, gradients, loss_weights, tensor};
 
@@ -52,6 +52,18 @@ fn check(name: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>)
 
 /// Input `[N, C, H, W]`, output channels, kernel `(K, L)`, stride, padding.
 type Conv = ([usize; 4], usize, (usize, usize), usize, usize);
+
+#[test]
+fn layer_normalisation() {
+    // One row, one number a row, more rows than a thread takes at a time.
+    for (dims, eps) in [(&[5][..], 1e-3), (&[4, 1], 0.1), (&[2, 3, 7], 0.0), (&[70, 3], 1e-2)] {
+        let channels = dims[dims.len() - 1];
+        let inputs = [tensor(dims, 1), tensor(&[channels], 2), tensor(&[channels], 3)];
+        check(&format!("layer_norm {dims:?}, eps {eps}"), &inputs, |t| {
+            layer_norm(&t[0], &t[1], &t[2], eps)
+        });
+    }
+}
 
 #[test]
 fn convolution() {
@@ -259,6 +271,10 @@ const OPERATORS: &[(&str, Unary)] = &[
     ("batch_norm_eval", |x| {
         let c = |seed| tensor(&[4], seed);
         batch_norm_eval(x, &c(2), &c(3), &c(4), &(c(5) + 1.5)?, 1e-3)
+    }),
+    ("layer_norm", |x| {
+        let channels = x.dim(D::Minus1)?;
+        layer_norm(x, &tensor(&[channels], 2), &tensor(&[channels], 3), 1e-3)
     }),
     ("max_pool2d", |x| max_pool2d(x, 3, 2, 1)),
     ("avg_pool2d", |x| avg_pool2d(x, 3, 2, 1, AvgPool::default())),

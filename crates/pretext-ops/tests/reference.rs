@@ -20,6 +20,7 @@ const OPERATORS: &[&str] = &[
     "cross_entropy",
     "global_avg_pool2d",
     "l1_loss",
+    "layer_norm",
     "linear",
     "max_blur_pool",
     "max_pool2d",
@@ -72,6 +73,7 @@ fn call(case: &str, inputs: &Tensors) -> Result<Vec<(&'static str, Tensor)>> {
         }
         "global_avg_pool2d" => ops::global_avg_pool2d(x()),
         "l1_loss" => ops::l1_loss(input("prediction"), input("target")),
+        "layer_norm" => ops::layer_norm(x(), input("weight"), input("bias"), number("eps")),
         "linear" => ops::linear(x(), input("weight"), bias),
         "max_blur_pool" => ops::blur_pool2d(&ops::max_pool2d(x(), 3, 1, 1)?, 3, 2),
         "max_pool2d" => ops::max_pool2d(x(), size("kernel"), size("stride"), size("padding")),

@@ -5,8 +5,8 @@ mod support;
 use candle_core::{DType, Device, Result, Tensor};
 use pretext_ops::{
     AvgPool, avg_pool2d, batch_norm, batch_norm_eval, blur_pool2d, conv2d, cross_entropy,
-    global_avg_pool2d, l1_loss, linear, max_pool2d, mish, mse_loss, pixel_shuffle, relu,
-    replicate_blur2d, upsample_bilinear2d, upsample_nearest2d,
+    global_avg_pool2d, l1_loss, layer_norm, linear, max_pool2d, mish, mse_loss, pixel_shuffle,
+    relu, replicate_blur2d, upsample_bilinear2d, upsample_nearest2d,
 };
 use support::{flat, gradients};
 
@@ -74,6 +74,23 @@ fn linear_refuses() {
     refused(&x, &weight, Some(&zeros(&[3])), &["bias is [3]"]);
     refused(&x, &weight, Some(&zeros(&[5]).to_dtype(DType::F32).unwrap()), &["F64", "F32"]);
     refused(&x.to_dtype(DType::U32).unwrap(), &weight, None, &["U32", "f32 or f64"]);
+}
+
+#[test]
+fn layer_norm_refuses() {
+    let (x, c) = (zeros(&[2, 3, 4]), zeros(&[4]));
+    let refused = |x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, words: &[&str]| {
+        check("layer_norm", layer_norm(x, weight, bias, eps), words);
+    };
+    refused(&x, &zeros(&[3]), &c, 1e-5, &["[2, 3, 4]", "[3]"]);
+    refused(&x, &c, &zeros(&[1, 4]), 1e-5, &["[2, 3, 4]", "[1, 4]"]);
+    refused(&zeros(&[2, 0]), &zeros(&[0]), &zeros(&[0]), 1e-5, &["[2, 0]", "[.., C]"]);
+    refused(&zeros(&[]), &c, &c, 1e-5, &["[]", "[.., C]"]);
+    refused(&x, &c, &c, -1.0, &["eps is -1"]);
+    refused(&x, &c.to_dtype(DType::F32).unwrap(), &c, 1e-5, &["F64", "F32"]);
+    let [narrow, one] = [(&x, DType::BF16), (&c, DType::F32)].map(|(t, d)| t.to_dtype(d).unwrap());
+    refused(&narrow, &one, &one, 1e-5, &["BF16", "f32 or f64"]);
+    assert_eq!(layer_norm(&zeros(&[0, 4]), &c, &c, 1e-5).unwrap().dims(), [0, 4]);
 }
 
 #[test]

@@ -5,8 +5,8 @@ mod support;
 use candle_core::{DType, Result, Tensor};
 use pretext_ops::{
     AvgPool, avg_pool2d, batch_norm, batch_norm_eval, blur_pool2d, conv2d, cross_entropy,
-    global_avg_pool2d, l1_loss, linear, max_pool2d, mish, mse_loss, pixel_shuffle, relu,
-    replicate_blur2d, upsample_bilinear2d, upsample_nearest2d,
+    global_avg_pool2d, l1_loss, layer_norm, linear, max_pool2d, mish, mse_loss, pixel_shuffle,
+    relu, replicate_blur2d, upsample_bilinear2d, upsample_nearest2d,
 };
 use support::{flat, gradients, tensor};
 
@@ -23,6 +23,7 @@ const CASES: &[(&str, &[&[usize]], Function)] = &[
     ("conv2d, stride 2", &[&[9, 20, 24, 24], &[9, 20, 7, 7]], |t| conv2d(&t[0], &t[1], None, 2, 3)),
     ("conv2d, 1x1", &[&[3, 33, 30, 30], &[9, 33, 1, 1]], |t| conv2d(&t[0], &t[1], None, 1, 0)),
     ("linear", &[&[64, 300], &[100, 300], &[100]], |t| linear(&t[0], &t[1], Some(&t[2]))),
+    ("layer_norm", &[&[9, 50, 33], &[33], &[33]], |t| layer_norm(&t[0], &t[1], &t[2], 1e-5)),
     ("batch_norm", &[&[6, 17, 20, 21], &[17], &[17]], |t| {
         Ok(batch_norm(&t[0], &t[1], &t[2], 1e-5)?.y)
     }),

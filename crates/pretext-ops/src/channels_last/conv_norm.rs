@@ -60,7 +60,7 @@ pub fn conv_norm(
     eps: f64,
 ) -> Result<ConvNormOutput> {
     let geometry = geometry(x, weight, &[norm.0, norm.1], then, (stride, padding))?;
-    check_eps(eps)?;
+    check_eps("batch_norm", eps)?;
     let channels = geometry.o;
     #[cfg(feature = "cuda")]
     if x.on_gpu() {
@@ -102,7 +102,7 @@ pub fn conv_norm_following(
     if x.on_gpu() {
         running.check(norm.0)?;
         let geometry = geometry(x, weight, &[norm.0, norm.1], then, window)?;
-        check_eps(eps)?;
+        check_eps("batch_norm", eps)?;
         return Ok(on_gpu(geometry, x, weight, norm, then, eps, Some(running))?.0);
     }
     let ConvNormOutput { y, mean, variance } = conv_norm(x, weight, norm, window, then, eps)?;
@@ -147,7 +147,7 @@ pub fn conv_norm_eval(
 ) -> Result<FeatureMap> {
     let geometry =
         geometry(x, weight, &[norm.0, norm.1, running.0, running.1], then, (stride, padding))?;
-    check_eps(eps)?;
+    check_eps("batch_norm", eps)?;
     #[cfg(feature = "cuda")]
     if x.on_gpu() {
         return crate::gpu::operators::conv_norm_eval::<crate::cuda::Gpu>(

@@ -68,7 +68,7 @@ pub fn batch_norm(
     eps: f64,
 ) -> Result<BatchNormOutput> {
     let channels = arguments(x, &[weight, bias], then)?;
-    check_eps(eps)?;
+    check_eps("batch_norm", eps)?;
     let count = x.elem_count() / channels.max(1);
     #[cfg(feature = "cuda")]
     if crate::values::on_gpu(x) {
@@ -107,7 +107,7 @@ pub fn batch_norm_following(
     if x.on_gpu() {
         let then = Then { residual: None, activation };
         let channels = arguments(&x.values()?, &[weight, bias], then)?;
-        check_eps(eps)?;
+        check_eps("batch_norm", eps)?;
         running.check(weight)?;
         Batch::of(x.dims().iter().product::<usize>() / channels.max(1)).check(x.dims())?;
         let by = By::Own { affine: (weight, bias), running: Some(running), eps };
@@ -151,7 +151,7 @@ pub fn batch_norm_eval(
     eps: f64,
 ) -> Result<Tensor> {
     arguments(x, &[weight, bias, running_mean, running_var], then)?;
-    check_eps(eps)?;
+    check_eps("batch_norm", eps)?;
     let running = (running_mean, running_var);
     #[cfg(feature = "cuda")]
     if crate::values::on_gpu(x) {

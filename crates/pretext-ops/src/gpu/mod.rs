@@ -6,6 +6,7 @@
 //! the same in each run and on each GPU.
 
 pub(crate) mod activation;
+pub(crate) mod layer_norm;
 pub(crate) mod loss;
 pub(crate) mod norm;
 pub(crate) mod operators;
@@ -21,6 +22,8 @@ mod host;
 mod kernels_test;
 #[cfg(test)]
 mod operators_test;
+#[cfg(test)]
+mod tape_test;
 
 use std::borrow::Cow;
 

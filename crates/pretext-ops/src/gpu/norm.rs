@@ -27,12 +27,12 @@ impl Size {
         Ok(Self { dtype, rows: count(numbers / channels)?, channels: count(channels)? })
     }
 
-    fn step(self) -> u32 {
+    pub(super) fn step(self) -> u32 {
         self.rows.div_ceil(CHUNKS).clamp(*ROWS.start(), *ROWS.end())
     }
 
     /// Threads that have `step` rows each of what they take at a time, and whether that is a pack.
-    fn shares(self, step: u32, pictures: &[u64]) -> (u32, Arg) {
+    pub(super) fn shares(self, step: u32, pictures: &[u64]) -> (u32, Arg) {
         let pack = pack(self.dtype, &[self.channels], pictures);
         (self.rows.div_ceil(step) * (self.channels / pack), Arg::Count((pack > 1).into()))
     }

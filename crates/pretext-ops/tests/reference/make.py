@@ -242,6 +242,13 @@ for name, loss in (("mse_loss", F.mse_loss), ("l1_loss", F.l1_loss)):
             {"prediction": make(2, 3, 4), "target": make(2, 3, 4)},
         )
 
+for shape, eps in (((2, 3, 5), 1e-5), ((4, 1), 1e-3), ((7,), 0.1), ((40, 3), 1e-6)):
+    case(
+        f"layer_norm eps={eps} #{'x'.join(map(str, shape))}",
+        lambda x, weight, bias, eps=eps: F.layer_norm(x, shape[-1:], weight, bias, eps),
+        {"x": torch.randn(shape), "weight": torch.randn(shape[-1]), "bias": torch.randn(shape[-1])},
+    )
+
 arrays = {
     key: value.contiguous().numpy().astype(numpy.uint32 if key.endswith("/classes") else numpy.float64)
     for key, value in tensors.items()

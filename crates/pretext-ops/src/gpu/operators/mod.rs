@@ -4,6 +4,7 @@
 
 mod activation;
 mod conv2d;
+mod layer_norm;
 mod loss;
 mod node;
 mod norm;
@@ -14,6 +15,7 @@ pub(crate) use self::activation::{activate, concat};
 pub(crate) use self::conv2d::{
     conv_bias, conv_norm, conv_norm_eval, conv2d, conv2d_channels_first,
 };
+pub(crate) use self::layer_norm::layer_norm;
 pub(crate) use self::loss::{cross_entropy, difference};
 #[cfg(feature = "cuda")]
 pub(crate) use self::norm::Statistics;

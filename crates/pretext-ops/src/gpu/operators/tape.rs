@@ -19,10 +19,13 @@ use crate::channels_last::{Activation, FeatureMap, Gradient};
 use crate::gpu::{Place, activation};
 use crate::gradients::{in_last_pass, leave};
 
+/// Hands on the gradients of an operator's arguments, from that of its result.
+type Backward = Box<dyn Fn(&Tensor) -> Result<()> + Send + Sync>;
+
 /// What an operator does with its result's gradient.
 struct Step {
     gradient: Gradient,
-    backward: Box<dyn Fn(&Tensor) -> Result<()> + Send + Sync>,
+    backward: Backward,
 }
 
 /// `None` once the last pass has gone through.
