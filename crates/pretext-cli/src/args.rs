@@ -240,8 +240,12 @@ pub(crate) struct RunArgs {
 pub(crate) struct MachineArgs {
     /// Where to compute: cpu, cuda (the first GPU; of several processes on a run, each its own), cuda:N
     /// (a GPU, by its number), or auto, cuda if there is a GPU. GPUs are for builds with the feature
-    /// cuda. Training on one is deterministic, without a switch: the same bits in each run on the same
-    /// model of GPU
+    /// cuda
+    ///
+    /// There is no --deterministic, for there is nothing else: every kernel in use gives the same bits in
+    /// each run on the same model of GPU with the same libraries. cuBLAS, cuRAND and cuDNN 9 for CUDA 13
+    /// must be where the loader finds them: LD_LIBRARY_PATH names the folders of those that PyTorch or pip
+    /// brought.
     #[arg(long, value_name = "DEVICE", default_value_t, help_heading = "Machine")]
     pub(crate) device: DeviceChoice,
     /// Threads; results do not depend on them [default: all cores]

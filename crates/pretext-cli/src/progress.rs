@@ -47,13 +47,13 @@ impl Progress {
                 self.bar.set_position(done);
                 self.bar.reset_eta();
             }
-            Event::Resident { pictures, bytes } => self.line(&format!(
-                "{pictures} decoded pictures, {:.2} GB, stay in the GPU's memory and are augmented there",
+            Event::Resident { which, pictures, bytes } => self.line(&format!(
+                "{pictures} {which}, decoded {:.2} GB, stay in the GPU's memory, which makes views of them",
                 *bytes as f64 / 1e9
             )),
-            Event::Streamed { bytes, room } => self.line(&format!(
-                "the decoded pictures take about {:.1} GB and may have {:.1} GB of the GPU's memory, half of what \
-                 is free: they go there batch by batch and are augmented there",
+            Event::Streamed { which, bytes, room } => self.line(&format!(
+                "the {which} take about {:.1} GB decoded and may have {:.1} GB of the GPU's memory (all pictures \
+                 together half of what is free): they go there batch by batch, and it makes views of them",
                 *bytes as f64 / 1e9,
                 *room as f64 / 1e9
             )),

@@ -7,9 +7,38 @@ use pretext_augment::{Canvas, Image, ImageRef, Layout, Normalise, Plan, Size, Wo
 use pretext_data::Picture;
 
 use crate::error::{Error, Result};
+use crate::precision::Precision;
 
 /// What all networks see: each channel by ImageNet's mean and standard deviation.
 pub(crate) const NORMALISE: Normalise = Normalise::IMAGENET;
+
+/// How a GPU writes views: the order of their numbers, and which numbers.
+pub(crate) type Form = (Layout, DType);
+
+/// As a network computes with them.
+pub(crate) fn seen(precision: Precision) -> Form {
+    (Layout::Hwc, precision.dtype())
+}
+
+/// As what a network gives is compared with them.
+pub(crate) const CLEAN: Form = (Layout::Chw, DType::F32);
+
+/// Views in whichever order their numbers lie, as `[N, 3, H, W]`. To turn those of [`seen`] back takes
+/// no copy, and so a network takes them as they are.
+pub(crate) fn as_pictures(views: &Tensor, (layout, _): Form) -> TensorResult<Tensor> {
+    if layout == Layout::Hwc { views.permute((0, 3, 1, 2)) } else { Ok(views.clone()) }
+}
+
+/// So many blank pictures `[N, 3, side, side]` on a device, as a GPU writes them for a network.
+pub(crate) fn blank(
+    count: usize,
+    side: u32,
+    precision: Precision,
+    device: &Device,
+) -> TensorResult<Tensor> {
+    let (side, form) = (side as usize, seen(precision));
+    as_pictures(&Tensor::zeros((count, side, side, 3), form.1, device)?, form)
+}
 
 thread_local! {
     /// Memory of augmentations, which each of the loader's threads keeps from picture to picture.
@@ -63,11 +92,23 @@ pub(crate) fn labels(labels: Vec<u32>) -> TensorResult<Tensor> {
     Tensor::from_vec(labels, count, &Device::Cpu)
 }
 
-/// What comes out of a sigmoid, `0..=1`, as normalised values: `[N, 3, H, W]` both.
-pub(crate) fn normalised(unit: &Tensor) -> TensorResult<Tensor> {
-    let channel = |values: [f32; 3]| Tensor::from_slice(&values, (1, 3, 1, 1), unit.device());
-    let std = channel(NORMALISE.std)?.to_dtype(DType::F32)?;
-    unit.broadcast_sub(&channel(NORMALISE.mean)?)?.broadcast_div(&std)
+/// [`NORMALISE`] where a network lies, `[1, 3, 1, 1]` each: numbers of the host's would be copied there
+/// in each step.
+pub(crate) struct Normalising {
+    mean: Tensor,
+    std: Tensor,
+}
+
+impl Normalising {
+    pub(crate) fn on(device: &Device) -> TensorResult<Self> {
+        let channel = |values: [f32; 3]| Tensor::from_slice(&values, (1, 3, 1, 1), device);
+        Ok(Self { mean: channel(NORMALISE.mean)?, std: channel(NORMALISE.std)? })
+    }
+
+    /// What comes out of a sigmoid, `0..=1`, as normalised values: `[N, 3, H, W]` both.
+    pub(crate) fn of(&self, unit: &Tensor) -> TensorResult<Tensor> {
+        unit.broadcast_sub(&self.mean)?.broadcast_div(&self.std)
+    }
 }
 
 /// Each picture of a normalised `[N, 3, H, W]` batch as an image, clipped to `0..=255`.

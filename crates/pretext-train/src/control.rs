@@ -75,19 +75,23 @@ pub enum Event<'a> {
         /// Steps of that epoch that are done.
         step: usize,
     },
-    /// The decoded pictures lie in the GPU's memory, and are augmented there.
+    /// Decoded pictures lie in the GPU's memory, and views of them are made there.
     Resident {
+        /// Which they are, in a few words.
+        which: &'a str,
         /// How many.
         pictures: usize,
         /// What they take.
         bytes: usize,
     },
-    /// They do not fit there: batch by batch they are decoded on the processor, go to the GPU while it
-    /// computes, and are augmented there.
+    /// They do not fit there: batch by batch they are decoded on the processor and go to the GPU while
+    /// it computes, and views are made there.
     Streamed {
+        /// Which they are, in a few words.
+        which: &'a str,
         /// What they would take, about.
         bytes: usize,
-        /// What they might have: half of the memory that is free.
+        /// What they might have: half of the memory that was free, less what others have of that.
         room: usize,
     },
     /// There is a GPU, and it was not insisted on: this is computed on the processor all the same.

@@ -142,6 +142,12 @@ impl Device {
         Ok(())
     }
 
+    /// What a network is scored in that was trained in a precision: on a GPU that has it in that, as
+    /// under PyTorch's autocast; on the processor in `f32`.
+    pub(crate) fn scores_in(&self, trained: Precision) -> Precision {
+        if self.is_gpu() && self.check(trained).is_ok() { trained } else { Precision::F32 }
+    }
+
     pub(crate) fn tensors(&self) -> &candle_core::Device {
         &self.device
     }
@@ -150,11 +156,27 @@ impl Device {
 #[cfg(feature = "cuda")]
 fn gpu(ordinal: usize) -> std::result::Result<Device, String> {
     let names = gpus()?;
-    let device = pretext_ops::cuda::device(ordinal).map_err(|error| one_line(&error))?;
+    let device = pretext_ops::cuda::device(ordinal).map_err(|error| cured(one_line(&error)))?;
     let name = names.get(ordinal).map_or("a GPU", String::as_str);
     let (name, choice) = (format!("cuda:{ordinal} ({name})"), DeviceChoice::Gpu(ordinal));
     Ok(Device { device, name, choice, behind: BEHIND, instead: None })
 }
+
+/// What is wrong with a library, and what to do about it; any other problem as it is.
+#[cfg(any(feature = "cuda", test))]
+fn cured(problem: String) -> String {
+    let library = LIBRARIES.iter().find(|(library, _)| problem.starts_with(library));
+    let Some((_, packages)) = library else { return problem };
+    format!(
+        "{problem}; where it is not installed, pip's {packages} or PyTorch for CUDA 13 brings it, and \
+         LD_LIBRARY_PATH must name the folder that it then lies in (site-packages/nvidia/*/lib)"
+    )
+}
+
+/// How problems with libraries begin, and the packages that they come in.
+#[cfg(any(feature = "cuda", test))]
+const LIBRARIES: &[(&str, &str)] =
+    &[("cuDNN", "nvidia-cudnn-cu13"), ("cuBLAS", "nvidia-cublas and nvidia-curand")];
 
 #[cfg(feature = "cuda")]
 fn own_gpu() -> std::result::Result<Device, String> {
@@ -218,6 +240,24 @@ mod tests {
         assert!(error.is_users_mistake());
         let says = "--precision: f16 is for GPUs; on the processor give bf16 or f32";
         assert_eq!(error.to_string(), says);
+    }
+
+    #[test]
+    fn a_missing_library_is_told_with_its_package() {
+        let cudnn = cured("cuDNN 9 for CUDA 13 cannot be used (not initialised)".into());
+        assert!(cudnn.starts_with("cuDNN 9 for CUDA 13 cannot be used (not initialised); "));
+        assert!(cudnn.contains("nvidia-cudnn-cu13") && cudnn.contains("LD_LIBRARY_PATH"));
+        assert_eq!(cudnn.lines().count(), 1);
+        let cublas = cured("cuBLAS or cuRAND of CUDA 13 cannot be used (status 1)".into());
+        assert!(cublas.contains("nvidia-cublas and nvidia-curand"), "{cublas}");
+        assert_eq!(cured("no GPU: the driver finds none".into()), "no GPU: the driver finds none");
+    }
+
+    #[test]
+    fn the_processor_scores_in_f32() {
+        for (name, precision) in Precision::ALL {
+            assert_eq!(Device::cpu().scores_in(*precision), Precision::F32, "{name}");
+        }
     }
 
     #[test]

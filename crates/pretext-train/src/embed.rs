@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use pretext_augment::{EvalCrop, Normalise, Transform as _};
+use pretext_augment::{EvalCrop, Normalise};
 use pretext_data::{Buffers, Dataset, Picture, Pictures};
 use pretext_models::frozen::FrozenEncoder;
 use pretext_models::{Classifier, Mode, weights};
@@ -12,9 +12,12 @@ use pretext_models::{Classifier, Mode, weights};
 use crate::control::{Control, Event};
 use crate::error::{Error, Result};
 use crate::lent::lend;
+use crate::precision::Precision;
 use crate::recipe::{Common, FinetuneRecipe, PretrainRecipe};
+use crate::results::Results;
 use crate::saved::{self, FileKind, WeightFile};
-use crate::{batch, run};
+use crate::source::{Batches, Source, lent};
+use crate::{batch, evaluate, run};
 
 /// Pictures a step; features do not depend on it.
 const BATCH: usize = 64;
@@ -81,13 +84,10 @@ impl FeatureEncoder {
         }
     }
 
-    /// `[N, 3, size, size]` to `[N, D]` on the processor, which has no graph.
+    /// `[N, 3, size, size]` to `[N, D]`, which has no graph.
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         match &self.kind {
-            Kind::Ours(classifier) => {
-                let features = classifier.embed(input, Mode::Evaluate)?;
-                Ok(features.to_device(&Device::Cpu)?)
-            }
+            Kind::Ours(classifier) => Ok(classifier.embed(input, Mode::Evaluate)?),
             Kind::Frozen(encoder) => Ok(encoder.embed(input)?.detach()),
         }
     }
@@ -101,7 +101,7 @@ pub(crate) struct Features {
     pub(crate) values: Tensor,
 }
 
-/// The features of all pictures, of one centre crop each.
+/// The features of all pictures, of one centre crop each, in `f32` on any device.
 pub(crate) fn features(
     encoder: &FeatureEncoder,
     pictures: &Pictures,
@@ -109,23 +109,43 @@ pub(crate) fn features(
 ) -> Result<Features> {
     let (size, normalise) = (encoder.size, encoder.normalise);
     let crop = EvalCrop::fastai(size);
-    let view = move |_: usize, picture: Picture, [view]: [&mut [f32]; 1]| {
-        let mut none = crate::streams::stream(0, 0, 0, crate::streams::Purpose::Augment);
-        let plan = crop.sample(batch::size(&picture), &mut none);
-        batch::view(batch::borrowed(&picture), &plan, &normalise, view);
-    };
     let loader = run::evaluation_loader(BATCH, size, control);
     let (mut all_ids, mut parts) = (Vec::new(), Vec::new());
     let buffers = Buffers::new([batch::numbers(size)]);
     let device = &encoder.device;
-    for batch in loader.rows(&buffers, pictures, (0..pictures.len()).collect(), view) {
+    let order: Vec<usize> = (0..pictures.len()).collect();
+    // Encoders from elsewhere, which normalise otherwise, are on the processor.
+    let source = Source::once(device)?;
+    let batches: Batches<'_, (), 1> = match &source {
+        Some(there) => {
+            let view = move |_, size| ([Some(evaluate::centre(&crop, size))], ());
+            let form = batch::seen(Precision::F32);
+            there.batches((pictures, &loader), &order, [form], view)
+        }
+        None => {
+            let view = move |_: usize, picture: Picture, [view]: [&mut [f32]; 1]| {
+                let plan = evaluate::centre(&crop, batch::size(&picture));
+                batch::view(batch::borrowed(&picture), &plan, &normalise, view);
+            };
+            lent(loader.rows(&buffers, pictures, order.clone(), view))
+        }
+    };
+    let mut results = Results::new(&control.device);
+    let mut note = |read: Vec<(Tensor, Vec<usize>)>| {
+        for (features, ids) in read {
+            parts.push(features);
+            all_ids.extend(ids);
+        }
+    };
+    for batch in batches {
         let (batch, views) = batch?;
         control.damaged(&batch.damaged);
         if !batch.ids.is_empty() {
-            parts.push(lend(views, size, &buffers, device, |[input]| encoder.forward(input))?);
-            all_ids.extend(batch.ids);
+            let features = lend(views, size, &buffers, device, |[input]| encoder.forward(input))?;
+            note(results.push(&features, batch.ids)?);
         }
     }
+    note(results.read()?);
     if parts.is_empty() {
         let values = Tensor::zeros((0, 1), candle_core::DType::F32, &Device::Cpu)?;
         return Ok(Features { ids: all_ids, values });

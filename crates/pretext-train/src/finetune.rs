@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use pretext_augment::{Plan, Size, Transform as _};
 use pretext_data::{Buffers, Dataset, Picture};
 use pretext_models::{Classifier, Mode, Parameters};
@@ -13,13 +13,14 @@ use crate::checkpoint::{self, Before};
 use crate::control::{Control, Event, Outcome};
 use crate::curves::Curves;
 use crate::error::{Error, Result};
-use crate::evaluate;
+use crate::evaluate::{self, Known};
 use crate::lease::Lease;
 use crate::lent::lend;
 use crate::losses::{Losses, Step};
 use crate::memory::Trial;
 use crate::mixing::mix;
 use crate::optimisers::Optimiser;
+use crate::precision::Precision;
 use crate::progress::Progress;
 use crate::ranks::{Steps, Word};
 use crate::recipe::{FinetuneRecipe, Layers};
@@ -28,7 +29,7 @@ use crate::run::{self, Timer};
 use crate::saved::{self, FileKind, WeightFile};
 use crate::scaling::{self, Scaling};
 use crate::sitting;
-use crate::source::{Batches, Source, lent};
+use crate::source::{Batches, Room, Source, lent};
 use crate::streams::{self, Purpose, stream};
 
 /// The trained classifier, in a run's out folder.
@@ -120,10 +121,6 @@ fn train(
     let loader = run::loader(common, pictures.len(), control);
     let steps = run::steps(common.batch_size, pictures.len());
     control.begin(&line, common.epochs, steps, pictures.len(), &parameters, &progress);
-    let score_now = |control: &mut Control<'_>| {
-        let (size, batch_size) = (common.size, common.batch_size);
-        evaluate::score(&classifier, data.classes(), data, size, batch_size, control)
-    };
     let mut curves = Curves::new(lease.map(Lease::folder), &progress, steps)?;
     let mut saved_at = Instant::now();
     let mut score = None;
@@ -139,7 +136,24 @@ fn train(
         parameters: parameters.parameter_count(),
         step: &try_step,
     };
-    let source = Source::open(pictures, &loader, control)?;
+    let mut room = Room::of(device.tensors())?;
+    let which = "pictures to train on";
+    let source = Source::open(which, (pictures, &loader), &mut room, control, || Ok(()))?;
+    let val_loader = run::evaluation_loader(common.batch_size, common.size, control);
+    let val_source = ranks.first_alone(|| {
+        let live = || ranks.tell(Word::Busy).map(drop);
+        let val = (data.val().pictures(), &val_loader);
+        Source::open("pictures of val/", val, &mut room, control, live)
+    })?;
+    let val_source = val_source.flatten();
+    let score_now = |control: &mut Control<'_>| {
+        let known = Known { classifier: &classifier, classes: data.classes() };
+        let views = (val_source.as_ref(), &val_loader);
+        evaluate::score(known, data, views, (common.size, common.precision), control)
+    };
+    // Mixed first, in `f32` as on the processor.
+    let form = if recipe.mixup > 0.0 { Precision::F32 } else { common.precision };
+    let forms = [batch::seen(form)];
 
     for epoch in progress.epoch()..common.epochs {
         let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
@@ -149,7 +163,7 @@ fn train(
         let mut batches: Batches<'_, (), 1> = match &source {
             Some(there) => {
                 let view = move |id, size| ([Some(plan(id, size))], ());
-                there.batches((pictures, &loader), &rest, view)
+                there.batches((pictures, &loader), &rest, forms, view)
             }
             None => lent(loader.rows(&buffers, pictures, rest, viewer(plan))),
         };
@@ -335,8 +349,7 @@ fn try_step(
     count: usize,
     device: &Device,
 ) -> Result<()> {
-    let side = recipe.common.size as usize;
-    let blank = Tensor::zeros((count, 3, side, side), DType::F32, device)?;
+    let blank = batch::blank(count, recipe.common.size, recipe.common.precision, device)?;
     pretext_ops::backward(&loss(recipe, classifier, &blank, vec![0; count], None)?)?;
     Ok(())
 }

@@ -54,6 +54,7 @@ mod passing;
 mod probe;
 mod progress;
 mod resident;
+mod results;
 mod run;
 mod scaling;
 mod sheet;

@@ -40,8 +40,11 @@ pub(crate) fn mix(
             views.copy_from_slice(&all[first * numbers..][..length]);
         }
         Values::There([views]) => {
-            let all = ranks.gather_tensor(views, first, count)?;
-            *views = mixed(&all, &mix)?.narrow(0, first, own)?.contiguous()?;
+            // As they lie, and as the network takes them.
+            let part = views.permute((0, 2, 3, 1))?;
+            let all = ranks.gather_tensor(&part, first, count)?;
+            let mixed = mixed(&all, &mix)?.narrow(0, first, own)?.contiguous()?;
+            *views = recipe.common.precision.cast(&mixed)?.permute((0, 3, 1, 2))?;
         }
     }
     let labels: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
@@ -50,7 +53,7 @@ pub(crate) fn mix(
     Ok(Some((partners.map(|&i| labels[i] as u32).collect(), f64::from(mix.lambda))))
 }
 
-/// The same as [`MixupParams::apply`] on `[N, 3, H, W]`, wherever it lies.
+/// The same as [`MixupParams::apply`] on `[N, H, W, 3]`, wherever it lies.
 fn mixed(views: &Tensor, mix: &MixupParams) -> Result<Tensor> {
     let partner: Vec<u32> = mix.partner.iter().map(|&i| i as u32).collect();
     let partner = Tensor::new(&partner[..], views.device())?;
@@ -88,14 +91,15 @@ mod tests {
         let mut moved = 0;
         for step in 0..20 {
             let mut lent = Values::Lent([whole.clone()]);
-            let there = Tensor::from_slice(&whole, (COUNT, 3, 2, 2), &Device::Cpu).unwrap();
-            let mut there = Values::There([there]);
+            let there = Tensor::from_slice(&whole, (COUNT, 2, 2, 3), &Device::Cpu).unwrap();
+            let mut there = Values::There([there.permute((0, 3, 1, 2)).unwrap()]);
             let (ranks, part) = (Ranks::alone(), (0, COUNT));
             let (partners, share) =
                 mix(&recipe, &mut lent, &labels, &ranks, part, step).unwrap().unwrap();
             let again = mix(&recipe, &mut there, &labels, &ranks, part, step).unwrap().unwrap();
             assert_eq!(again, (partners.clone(), share));
             let (Values::Lent([lent]), Values::There([there])) = (lent, there) else { panic!() };
+            assert!(there.permute((0, 2, 3, 1)).unwrap().is_contiguous());
             assert_eq!(there.flatten_all().unwrap().to_vec1::<f32>().unwrap(), lent);
             for (i, view) in lent.chunks(numbers).enumerate() {
                 let partner = f64::from(partners[i]) / 10.0;

@@ -7,7 +7,7 @@ use pretext_augment::{Plan, Size};
 use pretext_data::{Buffers, Picture};
 use pretext_models::{Builder, Classifier, Mode, Parameters, UNet, UNetOptions};
 
-use crate::batch::{self, NORMALISE};
+use crate::batch::{self, Form, NORMALISE, Normalising};
 use crate::error::Result;
 use crate::precision::Precision;
 use crate::recipe::PretrainRecipe;
@@ -45,7 +45,11 @@ pub(crate) struct PretextNetwork {
 }
 
 enum Kind {
-    Restore { unet: Box<UNet>, sigmoid: bool },
+    Restore {
+        unet: Box<UNet>,
+        /// If it ends in a sigmoid.
+        sigmoid: Option<Normalising>,
+    },
     Classify(Box<Classifier>),
 }
 
@@ -66,7 +70,7 @@ impl PretextNetwork {
                     &UNetOptions { sigmoid: recipe.sigmoid, ..UNetOptions::default() },
                     builder,
                 )?),
-                sigmoid: recipe.sigmoid,
+                sigmoid: recipe.sigmoid.then(|| Normalising::on(device)).transpose()?,
             },
             Goal::Classify(classes) => Kind::Classify(Box::new(Classifier::new(
                 &common.encoder,
@@ -102,6 +106,11 @@ impl PretextNetwork {
         Buffers::new([numbers, if self.restores() { numbers } else { 0 }])
     }
 
+    /// How a GPU writes the puzzles and the clean pictures for a network that computes in a precision.
+    pub(crate) fn forms(precision: Precision) -> [Form; 2] {
+        [batch::seen(precision), batch::CLEAN]
+    }
+
     /// The mean loss of a batch of puzzles, `[N, 3, H, W]` and normalised, with the clean pictures
     /// (none for a task that classifies) and the class of each.
     pub(crate) fn loss(
@@ -126,8 +135,9 @@ impl PretextNetwork {
     /// Computes the gradients of a batch of so many blank pictures, and forgets them.
     pub(crate) fn try_step(&self, count: usize) -> Result<()> {
         let (side, device) = (self.size as usize, self.parameters.device());
-        let blank = Tensor::zeros((count, 3, side, side), DType::F32, device)?;
-        let loss = self.loss(&[blank.clone(), blank], &vec![0; count], Mode::Train)?;
+        let puzzles = batch::blank(count, self.size, self.precision, device)?;
+        let clean = Tensor::zeros((count, 3, side, side), DType::F32, device)?;
+        let loss = self.loss(&[puzzles, clean], &vec![0; count], Mode::Train)?;
         pretext_ops::backward(&loss)?;
         Ok(())
     }
@@ -138,7 +148,10 @@ impl PretextNetwork {
         match &self.kind {
             Kind::Restore { unet, sigmoid } => {
                 let output = unet.forward(input, mode)?;
-                Ok(if *sigmoid { batch::normalised(&output)? } else { output })
+                Ok(match sigmoid {
+                    Some(normalising) => normalising.of(&output)?,
+                    None => output,
+                })
             }
             Kind::Classify(_) => Ok(input.clone()),
         }

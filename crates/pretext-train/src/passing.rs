@@ -9,7 +9,7 @@ use candle_core::{Device, Result as TensorResult, Tensor};
 use pretext_augment::{Plan, Size};
 use pretext_data::{Batch, Damaged, Picture};
 
-use crate::batch;
+use crate::batch::{self, Form};
 use crate::error::Result;
 use crate::lent::Values;
 use crate::source::{note, tensors};
@@ -20,15 +20,16 @@ pub(crate) trait Passage {
     fn send(&mut self, pictures: &[Picture]) -> TensorResult<usize>;
 
     /// As [`crate::resident::Views::views`], of a batch of pictures.
-    fn views(&mut self, batch: usize, views: &[(usize, Plan)]) -> TensorResult<Tensor>;
+    fn views(&mut self, batch: usize, views: &[(usize, Plan)], form: Form) -> TensorResult<Tensor>;
 }
 
 /// Batches whose pictures pass through the GPU's memory, one ahead of the one that is handed out: it is
 /// copied while the GPU works on that one.
-pub(crate) struct Passing<'a, D, P> {
+pub(crate) struct Passing<'a, D, P, const K: usize> {
     pub(crate) passage: &'a RefCell<Box<dyn Passage>>,
     pub(crate) decoded: D,
     pub(crate) plans: P,
+    pub(crate) forms: [Form; K],
     pub(crate) ahead: Option<Result<Ahead>>,
 }
 
@@ -40,7 +41,7 @@ pub(crate) struct Ahead {
     damaged: Vec<Damaged>,
 }
 
-impl<D, P> Passing<'_, D, P>
+impl<D, P, const K: usize> Passing<'_, D, P, K>
 where
     D: Iterator<Item = Result<Batch<Picture>, pretext_data::Error>>,
 {
@@ -56,7 +57,7 @@ where
     }
 }
 
-impl<D, P, U, const K: usize> Iterator for Passing<'_, D, P>
+impl<D, P, U, const K: usize> Iterator for Passing<'_, D, P, K>
 where
     D: Iterator<Item = Result<Batch<Picture>, pretext_data::Error>>,
     P: Fn(usize, Size) -> ([Option<Plan>; K], U),
@@ -74,7 +75,9 @@ where
         let items = items
             .map(|(place, (&id, &size))| note(&mut views, place, (self.plans)(id, size)))
             .collect();
-        let made = tensors(views, |views| self.passage.borrow_mut().views(number, views));
+        let made = tensors(views, self.forms, |views, form| {
+            self.passage.borrow_mut().views(number, views, form)
+        });
         // Behind this batch's views, which are the last to read the memory that it goes to.
         self.ahead = self.look_ahead();
         let batch = Batch { ids, items, damaged };
@@ -112,12 +115,16 @@ impl Passage for Sendings {
         Ok(self.count - 1)
     }
 
-    fn views(&mut self, batch: usize, views: &[(usize, Plan)]) -> TensorResult<Tensor> {
+    fn views(
+        &mut self,
+        batch: usize,
+        views: &[(usize, Plan)],
+        (layout, dtype): Form,
+    ) -> TensorResult<Tensor> {
         let Some((_, sent)) = self.sent.iter().find(|(number, _)| *number == batch) else {
             candle_core::bail!("batch {batch} has left the GPU's memory")
         };
         let views = views.iter().map(|(place, plan)| (*place, plan));
-        let (layout, dtype) = (pretext_augment::Layout::Chw, candle_core::DType::F32);
         self.passing.views(sent, views, &batch::NORMALISE, layout, dtype)
     }
 }

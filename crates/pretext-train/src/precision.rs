@@ -4,7 +4,8 @@ use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// The numbers between a network's layers. Weights, their gradients, batch statistics and losses
-/// are `f32` always; scores are always taken in `f32`.
+/// are `f32` always. Scores are taken in `f32` on the processor; on a GPU as the network was trained,
+/// as PyTorch's autocast does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -25,16 +26,21 @@ impl Precision {
     pub const ALL: &[(&str, Self)] =
         &[("f32", Self::F32), ("bf16", Self::Bf16), ("f16", Self::F16)];
 
+    /// The numbers that it computes with.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+        }
+    }
+
     /// A network's input in this precision, which the network then computes in.
     ///
     /// # Errors
     /// If memory cannot be had.
     pub fn cast(self, input: &Tensor) -> candle_core::Result<Tensor> {
-        input.to_dtype(match self {
-            Self::F32 => DType::F32,
-            Self::Bf16 => DType::BF16,
-            Self::F16 => DType::F16,
-        })
+        input.to_dtype(self.dtype())
     }
 
     /// What the recipe's line says of it: nothing of the default.

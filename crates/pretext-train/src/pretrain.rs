@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use pretext_augment::{EvalCrop, Plan, Size, Transform as _};
-use pretext_data::{Buffers, Dataset, Picture, Pictures};
+use pretext_data::{Buffers, Dataset, Loader, Picture, Pictures};
 use pretext_models::Mode;
 
 use crate::checkpoint::{self, Before};
@@ -25,9 +25,10 @@ use crate::progress::Progress;
 use crate::ranks::{Steps, Word};
 use crate::recipe::PretrainRecipe;
 use crate::record::{self, Pretrained, Record, Score};
+use crate::results::Results;
 use crate::run::{self, Timer};
 use crate::scaling::{self, Scaling};
-use crate::source::{Batches, Source, lent};
+use crate::source::{Batches, Room, Source, lent};
 use crate::streams::{self, Purpose, stream};
 use crate::tasks::Puzzle;
 use crate::{batch, saved, sitting, tasks};
@@ -107,7 +108,11 @@ fn train(
         parameters: parameters.parameter_count(),
         step: &try_step,
     };
-    let source = Source::open(&pictures, &loader, control)?;
+    let mut room = Room::of(device.tensors())?;
+    let which = "pictures to train on";
+    let source = Source::open(which, (&pictures, &loader), &mut room, control, || Ok(()))?;
+    let forms = PretextNetwork::forms(common.precision);
+    let held_out = HeldOut::open(recipe, data, &mut room, control)?;
 
     for epoch in progress.epoch()..common.epochs {
         let order = streams::shuffled(pictures.len(), common.seed, u64::from(epoch));
@@ -115,7 +120,9 @@ fn train(
         let rest = ranks.parts(rest, common.batch_size.min(pictures.len()));
         let plans = plans(recipe, u64::from(epoch))?;
         let mut batches: Batches<'_, u32, 2> = match &source {
-            Some(there) => there.batches((&pictures, &loader), &rest, views(plans, &network)),
+            Some(there) => {
+                there.batches((&pictures, &loader), &rest, forms, views(plans, &network))
+            }
             None => lent(loader.rows(&buffers, &pictures, rest, poser(plans))),
         };
         while progress.step + losses.len() < steps {
@@ -168,8 +175,7 @@ fn train(
         run::same_weights(parameters, ranks)?;
 
         let validating = Instant::now();
-        let held_out = if recipe.include_val_pixels { None } else { Some(data.val().pictures()) };
-        let val_loss = ranks.first_alone(|| match held_out {
+        let val_loss = ranks.first_alone(|| match &held_out {
             Some(val) => validate(recipe, &network, &buffers, val, control),
             None => Ok(None),
         })?;
@@ -289,37 +295,88 @@ fn views(
     }
 }
 
-/// The mean loss on pictures that are not trained on; the same puzzles after each epoch.
+/// The pictures of `val/` where they are not trained on.
+struct HeldOut<'a> {
+    pictures: &'a Pictures,
+    loader: Loader,
+    /// Where their views come from on a GPU.
+    source: Option<Source>,
+}
+
+impl<'a> HeldOut<'a> {
+    /// Makes ready what process 0 will validate with.
+    fn open(
+        recipe: &PretrainRecipe,
+        data: &'a Dataset,
+        room: &mut Room,
+        control: &mut Control<'_>,
+    ) -> Result<Option<Self>> {
+        if recipe.include_val_pixels {
+            return Ok(None);
+        }
+        let (pictures, ranks) = (data.val().pictures(), control.ranks);
+        let loader = run::evaluation_loader(recipe.common.batch_size, recipe.common.size, control);
+        let source = ranks.first_alone(|| {
+            let live = || ranks.tell(Word::Busy).map(drop);
+            Source::open("pictures of val/", (pictures, &loader), room, control, live)
+        })?;
+        Ok(Some(Self { pictures, loader, source: source.flatten() }))
+    }
+}
+
+/// What is done to a picture that is not trained on: the same puzzles after each epoch.
+fn held_out_plans(
+    recipe: &PretrainRecipe,
+) -> Result<impl Fn(usize, Size) -> (Plan, Puzzle) + Send + Sync + use<>> {
+    let pose = tasks::by_name(&recipe.task)?.poser(&recipe.puzzle)?;
+    let (seed, crop) = (recipe.common.seed, EvalCrop::fastai(recipe.common.size));
+    Ok(move |id: usize, size: Size| {
+        let mut stream = stream(seed, 0, id as u64, Purpose::Validate);
+        let crop = crop.sample(size, &mut stream);
+        let puzzle = pose(crop.output_size(size), &mut stream);
+        (crop, puzzle)
+    })
+}
+
+/// The mean loss on pictures that are not trained on.
 fn validate(
     recipe: &PretrainRecipe,
     network: &PretextNetwork,
     buffers: &Buffers<f32, 2>,
-    pictures: &Pictures,
+    HeldOut { pictures, loader, source }: &HeldOut<'_>,
     control: &mut Control<'_>,
 ) -> Result<Option<f64>> {
-    let poser = tasks::by_name(&recipe.task)?.poser(&recipe.puzzle)?;
-    let (seed, crop) = (recipe.common.seed, EvalCrop::fastai(recipe.common.size));
-    let pose = move |id: usize, picture: Picture, rows: [&mut [f32]; 2]| {
-        let mut stream = stream(seed, 0, id as u64, Purpose::Validate);
-        let crop = crop.sample(batch::size(&picture), &mut stream);
-        network::pose(&picture, &crop, rows, |size| poser(size, &mut stream))
+    let plans = held_out_plans(recipe)?;
+    let order: Vec<usize> = (0..pictures.len()).collect();
+    let device = control.device.clone();
+    let batches: Batches<'_, u32, 2> = match source {
+        Some(there) => {
+            let forms = PretextNetwork::forms(device.scores_in(recipe.common.precision));
+            there.batches((pictures, loader), &order, forms, views(plans, network))
+        }
+        None => lent(loader.rows(buffers, pictures, order.clone(), poser(plans))),
     };
-    let loader = run::evaluation_loader(recipe.common.batch_size, recipe.common.size, control);
-    let device = control.device.tensors();
     let (mut sum, mut count) = (0.0, 0);
-    for batch in loader.rows(buffers, pictures, (0..pictures.len()).collect(), pose) {
+    let mut note = |read: Vec<(Tensor, usize)>| -> Result<()> {
+        for (loss, images) in read {
+            sum += f64::from(loss.to_vec1::<f32>()?[0]) * images as f64;
+            count += images;
+        }
+        Ok(())
+    };
+    let mut losses = Results::new(&device);
+    for batch in batches {
         control.ranks.tell(Word::Busy)?;
         let (batch, values) = batch?;
         let classes = batch.items;
         if !classes.is_empty() {
-            let loss = lend(values, recipe.common.size, buffers, device, |tensors| {
-                let loss = network.loss(tensors, &classes, Mode::Evaluate)?;
-                Ok::<_, Error>(loss.to_scalar::<f32>()?)
+            let loss = lend(values, recipe.common.size, buffers, device.tensors(), |tensors| {
+                network.loss(tensors, &classes, Mode::Evaluate)
             })?;
-            sum += f64::from(loss) * classes.len() as f64;
-            count += classes.len();
+            note(losses.push(&loss.reshape(1)?, classes.len())?)?;
         }
     }
+    note(losses.read()?)?;
     Ok((count > 0).then(|| sum / count as f64))
 }
 
@@ -334,6 +391,53 @@ mod tests {
     use crate::optimisers;
     use crate::ranks::Ranks;
     use crate::recipe::Common;
+    use crate::source::tests::{SIDE, resident};
+
+    /// Views that a GPU's memory makes are validated as those of the loader, whatever the task.
+    #[test]
+    fn a_source_and_the_loader_give_one_loss() {
+        let folder = tempfile::tempdir().unwrap();
+        for (i, split) in (0..11_u8).flat_map(|i| ["train", "val"].map(|split| (i, split))) {
+            let pixel = |x, y| image::Rgb([(9 * x) as u8, (7 * y) as u8, 20 * i]);
+            let path = folder.path().join(format!("{split}/a/{i:02}.png"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image::RgbImage::from_fn(20 + u32::from(i), 24, pixel).save(path).unwrap();
+        }
+        let data = Dataset::open(folder.path()).unwrap();
+        let (ranks, stop) = (Ranks::alone(), AtomicBool::new(false));
+        let mut control = Control {
+            device: Device::cpu(),
+            threads: 2,
+            strict: true,
+            resume: false,
+            wait: false,
+            job: None,
+            ranks: &ranks,
+            stop: &stop,
+            checkpoint_every: Duration::MAX,
+            report: &mut |_| {},
+        };
+        for task in ["grey-blur", "jigsaw"] {
+            let common = Common {
+                encoder: "xresnet18".into(),
+                size: SIDE,
+                batch_size: 4,
+                ..Common::default()
+            };
+            let recipe = PretrainRecipe { task: task.into(), common, ..PretrainRecipe::default() };
+            let network = PretextNetwork::new(&recipe, control.device.tensors()).unwrap();
+            let pictures = data.val().pictures();
+            let loader = run::evaluation_loader(4, SIDE, &control);
+            let source = Some(resident(pictures, &loader));
+            let there = HeldOut { pictures, loader: loader.clone(), source };
+            let here = HeldOut { pictures, loader, source: None };
+            let [there, here] = [there, here].map(|held_out| {
+                validate(&recipe, &network, &network.buffers(), &held_out, &mut control).unwrap()
+            });
+            assert!(there.is_some_and(|loss| loss > 0.0), "{task}: {there:?}");
+            assert_eq!(there, here, "{task}");
+        }
+    }
 
     /// Two steps an epoch, the third of which has no number for a loss.
     fn diverging() -> PretrainRecipe {

@@ -4,14 +4,15 @@ use candle_core::{Device, Result as TensorResult, Tensor};
 use pretext_augment::{Plan, Size};
 use pretext_data::{Batch, Damaged, Loader, Picture, Pictures};
 
-use crate::batch;
+use crate::batch::{self, Form};
 use crate::error::Result;
 use crate::source::{note, tensors};
 
 /// Memory that makes views of its pictures.
 pub(crate) trait Views {
-    /// `[N, 3, size, size]`, normalised, `f32`: one view for each place of a picture and plan.
-    fn views(&self, views: &[(usize, Plan)]) -> TensorResult<Tensor>;
+    /// `[N, 3, size, size]` or `[N, size, size, 3]`, as the form has it, normalised: one view for each
+    /// place of a picture and plan.
+    fn views(&self, views: &[(usize, Plan)], form: Form) -> TensorResult<Tensor>;
 }
 
 /// The same while pictures go there.
@@ -37,6 +38,7 @@ impl Resident {
     pub(crate) fn batch<U, const K: usize>(
         &self,
         ids: &[usize],
+        forms: [Form; K],
         plans: impl Fn(usize, Size) -> ([Option<Plan>; K], U),
     ) -> Result<(Batch<U>, [Tensor; K])> {
         let mut batch = Batch { ids: Vec::new(), items: Vec::new(), damaged: Vec::new() };
@@ -50,21 +52,24 @@ impl Resident {
                 Err(damaged) => batch.damaged.push(damaged.clone()),
             }
         }
-        Ok((batch, tensors(views, |views| self.memory.views(views))?))
+        Ok((batch, tensors(views, forms, |views, form| self.memory.views(views, form))?))
     }
 }
 
 /// Calls `keep` with every sound picture, in order and as the loader decodes it, and lists the size of
-/// each or what is wrong with it. The host holds no more of them than the loader reads ahead.
+/// each or what is wrong with it. The host holds no more of them than the loader reads ahead. `live` is
+/// called with each batch.
 pub(crate) fn decode(
     pictures: &Pictures,
     loader: &Loader,
+    live: impl Fn() -> Result<()>,
     mut keep: impl FnMut(&Picture) -> Result<()>,
 ) -> Result<Vec<Result<(usize, Size), Damaged>>> {
     let loader = Loader { drop_last: false, ..loader.clone() };
     let mut listed = Vec::with_capacity(pictures.len());
     let mut sound = 0;
     for batch in loader.batches(pictures, (0..pictures.len()).collect(), |_, picture| picture) {
+        live()?;
         let Batch { ids, items, damaged } = batch?;
         let mut damaged = damaged.into_iter();
         for (id, picture) in ids.into_iter().zip(items) {
@@ -79,15 +84,16 @@ pub(crate) fn decode(
     Ok(listed)
 }
 
-/// All pictures in memory of a GPU, which has so many bytes for them; `None` if it is none.
+/// All pictures in memory of a GPU, which has so many bytes for them; `None` if it is none. `live` is
+/// called as by [`decode`].
 pub(crate) fn load(
     device: &Device,
-    pictures: &Pictures,
-    loader: &Loader,
+    (pictures, loader): (&Pictures, &Loader),
     bytes: usize,
+    live: impl Fn() -> Result<()>,
 ) -> Result<Option<Resident>> {
     let Some(mut memory) = memory(device, bytes)? else { return Ok(None) };
-    let pictures = decode(pictures, loader, |picture| Ok(memory.push(picture)?))?;
+    let pictures = decode(pictures, loader, live, |picture| Ok(memory.push(picture)?))?;
     Ok(Some(Resident { memory: memory.finish()?, pictures }))
 }
 
@@ -115,9 +121,8 @@ impl Filling for pretext_augment::cuda::Loading {
 
 #[cfg(feature = "cuda")]
 impl Views for pretext_augment::cuda::Pictures {
-    fn views(&self, views: &[(usize, Plan)]) -> TensorResult<Tensor> {
+    fn views(&self, views: &[(usize, Plan)], (layout, dtype): Form) -> TensorResult<Tensor> {
         let views = views.iter().map(|(place, plan)| (*place, plan));
-        let (layout, dtype) = (pretext_augment::Layout::Chw, candle_core::DType::F32);
         self.views(views, &batch::NORMALISE, layout, dtype)
     }
 }

@@ -52,7 +52,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Adds the loss of `logits`, `[N, K]`, and keeps the surest mistakes; `ids` and `name` say
+    /// Adds the loss of `logits`, `[N, K]` on the processor, and keeps the surest mistakes; `ids` and `name` say
     /// which pictures they are of.
     pub(crate) fn logits(
         &mut self,

@@ -1,4 +1,4 @@
-//! Whole runs on a GPU against the same on the processor. Skipped with a line where there is no GPU,
+//! Whole runs on a GPU, and what is scored on one, against the same on the processor. Skipped with a line where there is no GPU,
 //! unless `PRETEXT_NEED_GPU` is set.
 
 use std::fs;
@@ -13,7 +13,9 @@ use pretext_train::CHECKPOINT;
 use pretext_train::checkpoint::inspect;
 use pretext_train::control::{Control, Event, Outcome};
 use pretext_train::device::{Device, DeviceChoice};
-use pretext_train::finetune::{Init, finetune};
+use pretext_train::embed::embed;
+use pretext_train::evaluate::{Evaluation, evaluate};
+use pretext_train::finetune::{CLASSIFIER, Init, finetune};
 use pretext_train::optimisers::{ALL, Optimiser};
 use pretext_train::precision::Precision;
 use pretext_train::pretrain::{ENCODER, pretrain};
@@ -65,8 +67,8 @@ fn common(precision: Precision) -> Common {
 /// What was heard of a run.
 #[derive(Default)]
 struct Heard {
-    /// Whether pictures stayed in the GPU's memory.
-    resident: bool,
+    /// Which pictures stayed in the GPU's memory.
+    resident: Vec<String>,
     /// The mean loss of each epoch so far, after each step.
     means: Vec<(usize, f64)>,
 }
@@ -90,7 +92,7 @@ fn begin(
 ) -> (Outcome, Heard) {
     let (mut heard, flag) = (Heard::default(), AtomicBool::new(false));
     let mut report = |event: Event<'_>| match event {
-        Event::Resident { .. } => heard.resident = true,
+        Event::Resident { which, .. } => heard.resident.push(which.to_owned()),
         Event::Step { epoch, step, loss, .. } => {
             heard.means.push((step, loss));
             flag.fetch_or(stop(epoch, step), Ordering::Relaxed);
@@ -143,6 +145,15 @@ fn near(gpu: &Heard, cpu: &Heard, first: f64) {
     assert!((a - b).abs() < 0.05 * b, "sums of {a} on the GPU, {b} on the CPU");
 }
 
+/// The losses on `val/` after the first two epochs, which are 8 steps.
+#[track_caller]
+fn scored_alike(gpu: &Record, cpu: &Record, within: f64) {
+    for (a, b) in gpu.epochs.iter().zip(&cpu.epochs).take(2) {
+        let (a, b) = (a.val_loss.unwrap(), b.val_loss.unwrap());
+        assert!((a - b).abs() < 2.0 * within * b, "{a} on the GPU, {b} on the CPU");
+    }
+}
+
 #[test]
 fn fifty_steps_of_pretraining() {
     let Some(gpu) = gpu() else { return };
@@ -155,10 +166,12 @@ fn fifty_steps_of_pretraining() {
         let go = |device: &Device, out: &Path| {
             run(device, |control| pretrain(&recipe, &set, out, control))
         };
-        let (_, on_cpu) = go(&Device::cpu(), &out("cpu"));
+        let (want, on_cpu) = go(&Device::cpu(), &out("cpu"));
         let (record, on_gpu) = go(&gpu, &out("gpu"));
-        assert!(on_gpu.resident && record.machine.device.starts_with("cuda:0"));
+        assert_eq!(on_gpu.resident, ["pictures to train on", "pictures of val/"]);
+        assert!(on_cpu.resident.is_empty() && record.machine.device.starts_with("cuda:0"));
         near(&on_gpu, &on_cpu, first);
+        scored_alike(&record, &want, first);
         go(&gpu, &out("again"));
         let encoder = |name: &str| fs::read(out(name).join(ENCODER)).unwrap();
         assert!(encoder("gpu") == encoder("again"), "another run gives other weights");
@@ -175,9 +188,46 @@ fn fifty_steps_of_fine_tuning() {
     let recipe = FinetuneRecipe { common, mixup: 0.4, ..FinetuneRecipe::default() };
     let go = |device: &Device, name: &str| {
         let out = folder.path().join(name);
-        run(device, |control| finetune(&recipe, &Init::Random, &set, &out, control)).1
+        run(device, |control| finetune(&recipe, &Init::Random, &set, &out, control))
     };
-    near(&go(&gpu, "gpu"), &go(&Device::cpu(), "cpu"), 2e-3);
+    let ((on_gpu, gpu_heard), (on_cpu, cpu_heard)) = (go(&gpu, "gpu"), go(&Device::cpu(), "cpu"));
+    near(&gpu_heard, &cpu_heard, 2e-3);
+    scored_alike(&on_gpu, &on_cpu, 2e-3);
+    // By pictures that pass through its memory, in other batches.
+    let weights = folder.path().join("gpu").join(CLASSIFIER);
+    let (mut report, stop) = (|_: Event<'_>| {}, AtomicBool::new(false));
+    let mut control = Control {
+        device: gpu,
+        threads: 2,
+        strict: true,
+        resume: false,
+        wait: false,
+        job: None,
+        ranks: &pretext_train::ranks::Ranks::alone(),
+        stop: &stop,
+        checkpoint_every: Duration::MAX,
+        report: &mut report,
+    };
+    let Evaluation::Classifier(again) = evaluate(&weights, &set, &mut control).unwrap() else {
+        panic!("no classifier")
+    };
+    assert_eq!(again.total, on_gpu.result.total);
+    let (a, b) = (again.val_loss.unwrap(), on_gpu.result.val_loss.unwrap());
+    assert!((a - b).abs() < 1e-3 * b, "{a} by evaluate, {b} by the run");
+    // The features of an encoder, too.
+    let encoder = folder.path().join("features.safetensors");
+    let counts = embed(&weights, &set, &encoder, &mut control).unwrap();
+    let features = |path: &Path| pretext_models::weights::read(path).unwrap().0;
+    control.device = Device::cpu();
+    let on_cpu = folder.path().join("features-cpu.safetensors");
+    assert_eq!(counts, embed(&weights, &set, &on_cpu, &mut control).unwrap());
+    let (got, want) = (features(&encoder), features(&on_cpu));
+    for name in ["train.features", "val.features"] {
+        let apart = (&got[name] - &want[name]).unwrap().abs().unwrap().max_all().unwrap();
+        let most = want[name].abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let apart = apart.to_scalar::<f32>().unwrap();
+        assert!(apart < 1e-3 * most, "{name}: {apart} apart, of {most}");
+    }
 }
 
 /// Weights of several blocks, of zeros, and a bias, on a device.

@@ -28,8 +28,8 @@ pub(super) struct CommonArgs {
     /// Seed of every random stream
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// What the network computes in; weights and scores are f32 always. f16 is for GPUs alone, and scales
-    /// losses
+    /// What the network computes in; weights are f32 always, scores are taken in f32 on the processor. f16
+    /// is for GPUs alone, and scales losses
     #[arg(long, value_name = "NAME", default_value = "f32", value_parser = table(Precision::ALL))]
     precision: Precision,
     /// How gradients become steps
