@@ -49,9 +49,13 @@ impl Peer {
     }
 
     fn version(&self, module: &str) -> Result<String> {
-        let script = format!("import {module}; print({module}.__version__)");
+        self.say(&format!("import {module}; print({module}.__version__)"))
+    }
+
+    /// What its interpreter says when it runs a text.
+    pub(super) fn say(&self, text: &str) -> Result<String> {
         let output = Command::new(&self.python)
-            .args(["-W", "ignore", "-c", &script])
+            .args(["-W", "ignore", "-c", text])
             .output()
             .with_context(|| format!("cannot run {}", self.python.display()))?;
         if !output.status.success() {

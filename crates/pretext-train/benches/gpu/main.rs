@@ -1,9 +1,9 @@
 //! How long each kernel takes on a GPU, and how many bytes and operations it has to do.
 //!
 //! `cargo bench -p pretext-train --bench gpu --features cuda -- kernels [ROUNDS]` answers with one line of
-//! JSON for each; `device` says on what. `cargo xtask bench gpu` makes a table of them.
+//! JSON for each; `device` says on what, or in one line why there is nothing. `cargo xtask bench gpu` makes a table of them.
 
-#![allow(clippy::print_stdout, reason = "its answers are its output")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its answers are its output")]
 
 mod augment;
 mod operators;
@@ -12,6 +12,7 @@ mod timing;
 
 use candle_core::{DType, Result, Tensor};
 use pretext_ops::cuda;
+use pretext_train::device::{Device, DeviceChoice};
 
 use self::timing::{Case, Clock};
 
@@ -21,8 +22,12 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let rounds = match arguments[..] {
         [] => return Ok(()), // Started by `cargo bench` or `cargo test` for all benches.
         ["device"] => {
-            println!("{}", cuda::devices()?.first().map_or("", String::as_str));
-            return Ok(());
+            let device = Device::open(DeviceChoice::Gpu(0));
+            match &device {
+                Ok(device) => println!("{}", device.name()),
+                Err(error) => eprintln!("{error}"),
+            }
+            std::process::exit(i32::from(device.is_err()));
         }
         ["kernels"] => 10,
         ["kernels", rounds] => rounds.parse()?,

@@ -1,4 +1,4 @@
-//! Operators of networks, forward and backward, in `bf16`.
+//! Operators of networks, forward and backward, in `bf16`; linear layers in `f32`, as heads are.
 //!
 //! Bytes and operations are those of the operator. Time is of the graph's node: candle adds each gradient
 //! of a picture to zeros, which is counted as time and not as bytes.
@@ -143,6 +143,9 @@ const CONVOLUTIONS: &[(usize, usize, usize, usize, usize)] = &[
     (8, 1024, 256, 1, 1),
 ];
 
+/// A linear layer: rows, numbers in and out. The first is a head of ImageNet's.
+const LINEAR: &[(usize, usize, usize)] = &[(256, 2048, 1000), (8192, 1024, 4096)];
+
 pub(crate) fn all(device: &Device) -> Vec<Result<Case>> {
     let mut cases = vec![];
     for layer in LAYERS {
@@ -156,6 +159,11 @@ pub(crate) fn all(device: &Device) -> Vec<Result<Case>> {
             if !(shape.1 == 3 && product == "input gradient") {
                 cases.push(convolution(device, shape, product));
             }
+        }
+    }
+    for shape in LINEAR {
+        for product in ["forward", "input gradient", "weight gradient"] {
+            cases.push(linear(device, *shape, product));
         }
     }
     for backward in [false, true] {
@@ -213,7 +221,7 @@ fn convolution(
     let terms = BATCH * out * out * outputs * inputs * kernel * kernel;
     let numbers = x.elem_count() + BATCH * out * out * outputs + weight.elem_count();
     let name = format!("{kernel}x{kernel}/{stride}, {inputs} to {outputs}, {side} px, {product}");
-    let case = Case::new("convolution", name).operations(2.0 * terms as f64).bytes(HALF * numbers);
+    let case = Case::new("product", name).operations(2.0 * terms as f64).bytes(HALF * numbers);
     // Whoever is no variable gets no gradient.
     let (x, weight) = match product {
         "weight gradient" => (x.as_detached_tensor(), weight.as_tensor().clone()),
@@ -225,6 +233,34 @@ fn convolution(
     Ok(match product {
         "forward" => case.launches(move || Ok(x.clone()), move |x| operator(x, &weight).map(drop)),
         _ => case.launches(move || operator(&x, &weight), |y| pretext_ops::backward(y).map(drop)),
+    })
+}
+
+fn linear(
+    device: &Device,
+    (rows, inputs, outputs): (usize, usize, usize),
+    product: &'static str,
+) -> Result<Case> {
+    let x = noise(&[rows, inputs], DType::F32, device)?;
+    let weight = noise(&[outputs, inputs], DType::F32, device)?;
+    let numbers = rows * inputs + rows * outputs + inputs * outputs;
+    let case = Case::new("product", format!("linear, {rows}: {inputs} to {outputs}, {product}"))
+        .operations(2.0 * (rows * inputs * outputs) as f64)
+        .bytes(DType::F32.size_in_bytes() * numbers);
+    // Whoever is no variable gets no gradient.
+    let (x, weight) = match product {
+        "weight gradient" => (x.as_detached_tensor(), weight.as_tensor().clone()),
+        _ => (x.as_tensor().clone(), weight.as_detached_tensor()),
+    };
+    Ok(match product {
+        "forward" => case.launches(
+            move || Ok(x.clone()),
+            move |x| pretext_ops::linear(x, &weight, None).map(drop),
+        ),
+        _ => case.launches(
+            move || pretext_ops::linear(&x, &weight, None),
+            |y| pretext_ops::backward(y).map(drop),
+        ),
     })
 }
 

@@ -1,17 +1,17 @@
 //! Kernels one by one: what our bench says of each, and the tables of it.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::report::median;
+use super::ready::Libraries;
 
 /// One kernel as `crates/pretext-train/benches/gpu` tells it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Kernel {
-    /// `copy`, `augment`, `operator`, `convolution` or `optimiser`.
+    /// `copy`, `augment`, `operator`, `product` or `optimiser`.
     pub(super) part: String,
     pub(super) name: String,
     /// That it reads and writes at least.
@@ -44,8 +44,9 @@ impl Kernel {
 }
 
 /// Runs the bench and reads what it says.
-pub(super) fn measure(bench: &Path, rounds: usize) -> Result<Vec<Kernel>> {
-    let output = Command::new(bench)
+pub(super) fn measure(bench: &Path, libraries: &Libraries, rounds: usize) -> Result<Vec<Kernel>> {
+    let output = libraries
+        .command(bench)
         .args(["kernels", &rounds.to_string()])
         .stderr(std::process::Stdio::inherit())
         .output()
@@ -97,11 +98,12 @@ pub(super) fn tables(kernels: &[Kernel]) -> String {
             100.0 * kernel.share(copy),
         );
     }
-    text += "\n### Convolutions\n\n\
-             `bf16`, batches of 256: kernel and stride, channels, side of the pictures. cuDNN's, with what \
-             the operator does beside it; the share is of a copy's speed.\n\n\
+    text += "\n### Convolutions and linear layers\n\n\
+             Convolutions are in `bf16`, batches of 256: kernel and stride, channels, side of the pictures. \
+             They are cuDNN's, with what the operator does beside it. Linear layers are in `f32`, as heads \
+             are: rows, numbers in and out; cuBLAS's. The share is of a copy's speed.\n\n\
              | | GFLOP | µs | TFLOP/s | share of a copy |\n|---|---:|---:|---:|---:|\n";
-    for kernel in of("convolution") {
+    for kernel in of("product") {
         text += &format!(
             "| {} | {:.1} | {} | {:.1} | {:.0}% |\n",
             kernel.name,
@@ -118,17 +120,21 @@ pub(super) fn tables(kernels: &[Kernel]) -> String {
 pub(super) mod tests {
     use super::*;
 
-    pub(in super::super) const TOLD: &str = r#"
+    const TOLD: &str = r#"
 {"part":"copy","name":"device to device","bytes":4000000000,"operations":0.0,"views":0,"seconds":[0.001,0.001],"whole":[]}
 {"part":"augment","name":"RandomGreyBlur","bytes":300000000,"operations":0.0,"views":2048,"seconds":[0.0001,0.0002,0.0001],"whole":[0.0005]}
 {"part":"augment","name":"RandomResizedCrop, flip, normalise","bytes":300000000,"operations":0.0,"views":2048,"seconds":[0.0002],"whole":[0.0005]}
 {"part":"augment","name":"SimCLR, two views","bytes":300000000,"operations":0.0,"views":2048,"seconds":[0.004],"whole":[0.008]}
-{"part":"convolution","name":"3x3","bytes":8000000,"operations":6e11,"views":0,"seconds":[0.001],"whole":[]}
+{"part":"product","name":"3x3","bytes":8000000,"operations":6e11,"views":0,"seconds":[0.001],"whole":[]}
 "#;
+
+    pub(in super::super) fn told() -> Vec<Kernel> {
+        parse(TOLD.trim()).unwrap()
+    }
 
     #[test]
     fn shares_and_speeds() {
-        let kernels = parse(TOLD.trim()).unwrap();
+        let kernels = told();
         let text = tables(&kernels);
         assert!(text.contains("which moves 4000 GB/s here"), "{text}");
         assert!(text.contains("| RandomGreyBlur | 300.0 | 100.0 | 3000 | 75% | 4096 |"), "{text}");

@@ -1,9 +1,13 @@
 //! `cargo xtask bench gpu`: kernels, training steps and whole runs on a GPU, ours and PyTorch's.
+//!
+//! All of it takes longer than a machine may be had for: a call measures what its flags pick, and the page
+//! is made of what all calls found.
 
 mod cell;
 mod kernels;
 mod ready;
 mod report;
+mod results;
 mod steps;
 
 use std::path::PathBuf;
@@ -11,7 +15,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use self::cell::Extent;
-use self::report::Measured;
+use self::ready::Libraries;
+use self::results::Results;
 use self::steps::Effort;
 use super::ours;
 use super::peer::{Peer, Script};
@@ -34,28 +39,36 @@ pub(crate) struct Args {
     /// Ours alone, without PyTorch
     #[arg(long, conflicts_with = "python")]
     alone: bool,
-    /// Parts: kernels, steps, run [default: all]
+    /// Parts: kernels, steps, epochs [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     parts: Vec<String>,
-    /// Networks of the steps: xresnet34, xresnet50, resnet18, unet-xresnet34 [default: all]
+    /// Networks of steps and epochs: xresnet34, xresnet50, resnet18, unet-xresnet34 [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     networks: Vec<String>,
+    /// Sides of their pictures, in pixels: 128, 192, 256 [default: all]
+    #[arg(long, value_name = "PX", value_delimiter = ',')]
+    sizes: Vec<String>,
     /// An interpreter with PyTorch for CUDA [default: one in an environment that this command makes]
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
-    /// The file whose section on GPUs is replaced
+    /// The page whose section on GPUs is replaced; beside it, as .json, lies what earlier calls measured,
+    /// and what this one measures takes its place there
     #[arg(long, value_name = "FILE", default_value = "docs/benchmarks-gpu.md")]
     out: PathBuf,
 }
 
-const PARTS: [&str; 3] = ["kernels", "steps", "run"];
+const PARTS: [&str; 3] = ["kernels", "steps", "epochs"];
 
 impl Args {
     fn check(&self) -> Result<()> {
         let networks: Vec<&str> = steps::NETWORKS.iter().map(|(name, ..)| *name).collect();
-        for (flag, given, known) in
-            [("--parts", &self.parts, &PARTS[..]), ("--networks", &self.networks, &networks)]
-        {
+        let sizes = steps::SIDES.map(|side| side.to_string());
+        let sizes: Vec<&str> = sizes.iter().map(String::as_str).collect();
+        for (flag, given, known) in [
+            ("--parts", &self.parts, &PARTS[..]),
+            ("--networks", &self.networks, &networks),
+            ("--sizes", &self.sizes, &sizes),
+        ] {
             if let Some(name) = given.iter().find(|name| !known.contains(&name.as_str())) {
                 let told = format!("{flag}: there is no {name}; choose of {}", known.join(", "));
                 return Err(Ends { code: 2, told }.into());
@@ -68,13 +81,30 @@ impl Args {
         self.parts.is_empty() || self.parts.iter().any(|wanted| wanted == part)
     }
 
+    /// The networks that are wanted, each with every size that is, by their places in
+    /// [`steps::NETWORKS`] and [`steps::SIDES`].
+    fn cells(&self) -> Vec<(usize, usize)> {
+        let among =
+            |given: &[String], name: &str| given.is_empty() || given.iter().any(|g| g == name);
+        let sizes =
+            (0..steps::SIDES.len()).filter(|&size| match self.quick && self.sizes.is_empty() {
+                true => size == 0,
+                false => among(&self.sizes, &steps::SIDES[size].to_string()),
+            });
+        let networks = steps::NETWORKS.iter().enumerate();
+        let networks = networks.filter(|(_, (name, ..))| among(&self.networks, name));
+        networks.flat_map(|(i, _)| sizes.clone().map(move |size| (i, size))).collect()
+    }
+
     /// The command that does the same again.
     fn command(&self) -> String {
         let mut command = "cargo xtask bench gpu".to_owned();
         for (flag, given) in [(" --quick", self.quick), (" --alone", self.alone)] {
             command += if given { flag } else { "" };
         }
-        for (flag, names) in [("--parts", &self.parts), ("--networks", &self.networks)] {
+        for (flag, names) in
+            [("--parts", &self.parts), ("--networks", &self.networks), ("--sizes", &self.sizes)]
+        {
             if !names.is_empty() {
                 command += &format!(" {flag} {}", names.join(","));
             }
@@ -90,62 +120,63 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         true => None,
         false => Some(Peer::find(&SCRIPT, args.python.as_deref())?),
     };
-    let cuda = ["cuda".to_owned()];
-    let mut kernels = vec![];
-    if args.wants("kernels") {
-        crate::say("kernels");
-        kernels = kernels::measure(&ours::build("gpu", &cuda)?, if args.quick { 3 } else { 20 })?;
-    }
-    let effort = match args.quick {
-        true => Effort { group: 5, rounds: 1 },
-        false => Effort { group: 20, rounds: 5 },
-    };
-    let mut rows = vec![];
-    if args.wants("steps") {
-        let step = ours::build("step", &cuda)?;
-        for &(name, title, batches) in steps::NETWORKS {
-            if !args.networks.is_empty() && !args.networks.iter().any(|wanted| wanted == name) {
-                continue;
-            }
-            for (side, batch) in steps::SIDES.into_iter().zip(batches) {
-                if args.quick && side != steps::SIDES[0] {
-                    continue;
-                }
-                crate::say(format!("{title}, {side} px"));
-                let row = steps::measure(&step, peer.as_ref(), (name, title, batch), side, effort);
-                rows.push(row.with_context(|| format!("{title}, {side} px"))?);
-            }
-        }
-    }
-    let extent = match args.quick {
-        true => Extent { train: 512, val: 64, epochs: 3 },
-        false => cell::GOAL,
-    };
-    let mut whole = None;
-    if args.wants("run") {
-        crate::say("a whole run");
-        let corpus = cell::corpus(&ours::build("data", &cuda)?, extent)?;
-        let pretext = ours::build_binary(&cuda)?;
-        let cell = cell::measure(&pretext, &corpus, peer.as_ref(), extent)?;
-        whole = Some((cell, corpus));
-    }
+    let out = crate::root().join(&args.out);
+    let kept = out.with_extension("json");
+    let mut results = Results::open(&kept, gpu)?;
     let versions = peer.as_ref().map(Peer::versions).transpose()?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let machine = Machine::this(threads, None, versions);
-    let section = report::section(&Measured {
-        gpu: &gpu,
-        kernels: &kernels,
-        rows: &rows,
-        effort,
-        cell: whole.as_ref().map(|(cell, corpus)| (cell, corpus)),
-        command: &args.command(),
-        machine: &machine,
-    });
-    let out = crate::root().join(&args.out);
-    let before = std::fs::read_to_string(&out).unwrap_or_default();
-    crate::write_whole(&out, replaced(&before, "gpu", &section).as_bytes())?;
-    crate::say(section);
-    crate::say(format!("written to {}", crate::short(&out)));
+    let machine = Machine::this(threads, None, versions).to_string();
+    // After each part, so that a call that is cut short leaves what it has measured.
+    let write = |results: &mut Results| -> Result<()> {
+        results.commands.insert(args.command(), machine.clone());
+        results.save(&kept)?;
+        let before = std::fs::read_to_string(&out).unwrap_or_default();
+        let section = report::section(results);
+        crate::write_whole(&out, replaced(&before, "gpu", &section).as_bytes())
+    };
+
+    let cuda = ["cuda".to_owned()];
+    let libraries = Libraries::find(peer.as_ref())?;
+    let bench = ours::build("gpu", &cuda)?;
+    libraries.check(&bench)?;
+    if args.wants("kernels") {
+        crate::say("kernels");
+        results.kernels = kernels::measure(&bench, &libraries, if args.quick { 3 } else { 20 })?;
+        write(&mut results)?;
+    }
+    if args.wants("steps") {
+        let effort = match args.quick {
+            true => Effort { group: 5, rounds: 1 },
+            false => Effort { group: 20, rounds: 5 },
+        };
+        let step = ours::build("step", &cuda)?;
+        for (network, size) in args.cells() {
+            let ((name, title, batches), side) = (steps::NETWORKS[network], steps::SIDES[size]);
+            crate::say(format!("steps: {title}, {side} px"));
+            let (ours, work) = ((&*step, &libraries), (name, batches[size]));
+            let row = steps::measure(ours, peer.as_ref(), work, side, effort);
+            results.add_steps(row.with_context(|| format!("{title}, {side} px"))?);
+            write(&mut results)?;
+        }
+    }
+    if args.wants("epochs") {
+        let extent = |name, side| match args.quick {
+            true => Extent { train: 512, val: 64, epochs: 3 },
+            false => Extent::of(name, side),
+        };
+        let pictures = cell::Pictures::make(&ours::build("data", &cuda)?, extent("", 0))?;
+        let pretext = ours::build_binary(&cuda)?;
+        for (network, size) in args.cells() {
+            let ((name, title, _), side) = (steps::NETWORKS[network], steps::SIDES[size]);
+            crate::say(format!("epochs: {title}, {side} px"));
+            let (ours, extent) = ((&*pretext, &libraries), extent(name, side));
+            let cell = cell::measure(ours, &pictures, peer.as_ref(), (name, size), extent);
+            results.add_epochs(cell.with_context(|| format!("{title}, {side} px"))?);
+            write(&mut results)?;
+        }
+    }
+    crate::say(report::section(&results));
+    crate::say(format!("written to {} and {}", crate::short(&out), crate::short(&kept)));
     Ok(())
 }
 
@@ -167,12 +198,16 @@ mod tests {
 
     #[test]
     fn the_report_says_how_it_was_made() {
-        let words = "--quick --parts steps,run --networks resnet18";
+        let words = "--quick --parts steps,epochs --networks resnet18 --sizes 192,256";
         let args = parse(words);
         assert_eq!(args.command(), format!("cargo xtask bench gpu {words}"));
-        assert!(args.wants("run") && !args.wants("kernels") && parse("").wants("kernels"));
+        assert!(args.wants("epochs") && !args.wants("kernels") && parse("").wants("kernels"));
+        assert_eq!(args.cells(), [(2, 1), (2, 2)]);
+        assert_eq!(parse("--quick").cells(), [0, 1, 2, 3].map(|network| (network, 0)));
+        assert_eq!(parse("").cells().len(), 12);
         assert!(args.check().is_ok());
         let refused = parse("--networks vgg").check().unwrap_err().to_string();
+        assert!(parse("--sizes 224").check().unwrap_err().to_string().ends_with("128, 192, 256"));
         assert!(
             refused.starts_with("--networks: there is no vgg; choose of xresnet34"),
             "{refused}"

@@ -1,13 +1,15 @@
 //! Training steps of whole networks in `bf16`: ours and PyTorch's, in turn.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 
 use super::super::peer::Peer;
 use super::super::report::{cell, median};
 use super::super::stepper::{Stepper, interleave};
+use super::ready::Libraries;
 
 /// The networks, as both sides know them; their names in the report; pictures a step at 128, 192 and
 /// 256 px.
@@ -34,14 +36,16 @@ pub(super) struct Effort {
 }
 
 /// Seconds of each measured step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Row {
-    pub(super) name: &'static str,
-    pub(super) title: &'static str,
+    pub(super) name: String,
     pub(super) side: usize,
     pub(super) batch: usize,
     pub(super) ours: Vec<f64>,
     pub(super) eager: Option<Vec<f64>>,
     pub(super) compiled: Option<Vec<f64>>,
+    /// Steps in each group.
+    pub(super) group: usize,
 }
 
 impl Row {
@@ -54,15 +58,15 @@ impl Row {
 
 /// Measures one network on pictures of one size.
 pub(super) fn measure(
-    ours: &Path,
+    (ours, libraries): (&Path, &Libraries),
     peer: Option<&Peer>,
-    (name, title, batch): (&'static str, &'static str, usize),
+    (name, batch): (&str, usize),
     side: usize,
     effort: Effort,
 ) -> Result<Row> {
     let arguments = [batch, side].map(|number| number.to_string());
     let group = effort.group.to_string();
-    let mut command = Command::new(ours);
+    let mut command = libraries.command(ours);
     command.arg(name).args(&arguments).args(["bf16", &group]);
     let mut us = Stepper::start(&mut command)?;
     us.tell("train")?;
@@ -89,11 +93,18 @@ pub(super) fn measure(
     let mut seconds = interleave(&mut all, (WARM_UP, effort.rounds))?.into_iter();
     let ours = seconds.next().context("nothing was measured")?;
     let [eager, compiled] = there.map(|there| if there { seconds.next() } else { None });
-    Ok(Row { name, title, side, batch, ours, eager, compiled })
+    let (name, group) = (name.to_owned(), effort.group);
+    Ok(Row { name, side, batch, ours, eager, compiled, group })
+}
+
+/// What a network is called in the report.
+pub(super) fn title(name: &str) -> &str {
+    let known = NETWORKS.iter().find(|(known, ..)| *known == name);
+    known.map_or(name, |(_, title, _)| title)
 }
 
 /// A table of them.
-pub(super) fn table(rows: &[Row], effort: Effort) -> String {
+pub(super) fn table(rows: &[Row]) -> String {
     let mut text = format!(
         "### Training steps\n\n\
          Milliseconds a step, forward, backward and AdamW, in `bf16` on pictures that lie on the GPU: \
@@ -102,13 +113,13 @@ pub(super) fn table(rows: &[Row], effort: Effort) -> String {
          than 1 is faster than PyTorch. In brackets: fastest and slowest group.\n\n\
          | network | px | batch | ours | PyTorch | torch.compile | ratio | our pictures/s |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|\n",
-        effort.group
+        rows.first().map_or(0, |row| row.group)
     );
     for row in rows {
         let ms = |seconds: Option<&Vec<f64>>| seconds.map_or("–".into(), |s| cell(s, 1e-3, 2));
         text += &format!(
             "| {} | {} | {} | {} | {} | {} | {} | {:.0} |\n",
-            row.title,
+            title(&row.name),
             row.side,
             row.batch,
             ms(Some(&row.ours)),
@@ -125,14 +136,15 @@ pub(super) fn table(rows: &[Row], effort: Effort) -> String {
 pub(super) mod tests {
     use super::*;
 
-    pub(in super::super) fn row(name: &'static str, ours: f64) -> Row {
+    pub(in super::super) fn row(name: &str, ours: f64) -> Row {
         let (eager, compiled) = (Some(vec![0.03]), Some(vec![0.02]));
-        Row { name, title: name, side: 128, batch: 256, ours: vec![ours], eager, compiled }
+        let (name, ours) = (name.to_owned(), vec![ours]);
+        Row { name, side: 128, batch: 256, ours, eager, compiled, group: 20 }
     }
 
     #[test]
     fn the_ratio_is_that_to_the_compiled_one() {
-        let text = table(&[row("net", 0.01)], Effort { group: 20, rounds: 2 });
+        let text = table(&[row("net", 0.01)]);
         let line = "| net | 128 | 256 | 10.00 (10.00–10.00) | 30.00 (30.00–30.00) | 20.00 \
                     (20.00–20.00) | 2.00 | 25600 |";
         assert!(text.contains(line), "{text}");
