@@ -67,6 +67,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let values = (0..batch * 3 * size * size).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0);
     let x = Tensor::from_vec(values.collect(), (batch, 3, size, size), &device)?;
+    // As a GPU's kernels write views: channels-last, in the numbers that the network computes with.
+    let written = match &device {
+        Device::Cpu => None,
+        _ => Some(precision.cast(&x.permute((0, 2, 3, 1))?.contiguous()?)?.permute((0, 3, 1, 2))?),
+    };
     let classes: Vec<u32> = (0..batch as u32).map(|i| i % CLASSES as u32).collect();
     let classes = Tensor::new(classes, &Device::Cpu)?.to_dtype(DType::U32)?;
     let mut mode = Mode::Train;
@@ -91,7 +96,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             device.synchronize()?;
             let start = Instant::now();
             for _ in 0..group {
-                let input = precision.cast(&x)?;
+                let input = match &written {
+                    Some(written) => written.clone(),
+                    None => precision.cast(&x)?,
+                };
                 let loss = match &network {
                     Network::Classifier(classifier) if mode == Mode::Evaluate => {
                         classifier.forward(&input, mode)?

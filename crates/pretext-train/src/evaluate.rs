@@ -207,7 +207,9 @@ mod tests {
             ranks: &ranks,
             stop: &stop,
             checkpoint_every: Duration::MAX,
-            report: &mut |_| drop(damaged.fetch_add(1, Ordering::Relaxed)),
+            report: &mut |_| {
+                damaged.fetch_add(1, Ordering::Relaxed);
+            },
         };
         let loader = run::evaluation_loader(5, SIDE, &control);
         let source = resident(data.val().pictures(), &loader);
