@@ -63,6 +63,11 @@ impl std::fmt::Display for Ends {
 
 impl std::error::Error for Ends {}
 
+/// A mistake of the user's: it ends with 2, as the binary's do.
+fn mistake(told: impl Into<String>) -> anyhow::Error {
+    Ends { code: 2, told: told.into() }.into()
+}
+
 /// A mistake in the flags as one line, where clap would print a paragraph.
 fn usage(error: &clap::Error) -> String {
     let text = error.to_string();

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::gpus::Device;
+use crate::mistake;
 
 /// The binary, perhaps not built yet.
 pub(super) struct Pretext {
@@ -39,7 +40,12 @@ impl Pretext {
         let output = command.output().with_context(|| format!("cannot run {}", path.display()))?;
         if !output.status.success() {
             let told = String::from_utf8_lossy(&output.stderr);
-            bail!("{}", told.trim().trim_start_matches("error: "))
+            let told = told.trim().trim_start_matches("error: ");
+            // Whose fault it was, the binary knows.
+            return Err(match output.status.code() {
+                Some(2) => mistake(told),
+                _ => anyhow::anyhow!("{told}"),
+            });
         }
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("{} is of another version", path.display()))

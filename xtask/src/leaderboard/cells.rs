@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::binary::Pretext;
 use super::gpus::Device;
 use super::plan::{Matrix, RANDOM, Step};
-use crate::{hex, short, write_whole};
+use crate::{hex, mistake, short, write_whole};
 
 /// The file's name in a leaderboard's folder.
 pub(super) const FILE: &str = "cells.json";
@@ -51,21 +51,21 @@ pub(super) fn read(out: &Path) -> Result<Vec<Frozen>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", short(&path))),
     };
-    let document: Document = serde_json::from_slice(&bytes).with_context(|| {
-        format!(
-            "{} is damaged; delete it, the runs beside it stay and are found again",
+    let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
+        mistake(format!(
+            "{} is damaged; delete it, the runs beside it stay and are found again: {error}",
             short(&path)
-        )
+        ))
     })?;
     let in_order = (0..).zip(&document.cells).all(|(i, cell): (usize, _)| {
         cell.index == i && cell.after.is_none_or(|after| after < i) && plain(&cell.name)
     });
     if document.format != FORMAT || !in_order {
-        bail!(
+        return Err(mistake(format!(
             "{} contradicts itself or is of another version; delete it, the runs beside it stay and \
              are found again",
             short(&path)
-        )
+        )));
     }
     Ok(document.cells)
 }
@@ -117,8 +117,9 @@ pub(super) fn freeze(matrix: &mut Matrix, pretext: &mut Pretext) -> Result<Vec<u
         matrix.directories.push((step.clone(), cell.name.clone()));
         asked.push((step.clone(), cell, recipe));
     }
-    std::fs::create_dir_all(&matrix.out)
-        .with_context(|| format!("cannot create {}; give another --out", short(&matrix.out)))?;
+    std::fs::create_dir_all(&matrix.out).map_err(|error| {
+        mistake(format!("cannot create {}; give another --out: {error}", short(&matrix.out)))
+    })?;
     let lock = lock(&matrix.out)?;
     let mut cells = read(&matrix.out)?;
     let mut wanted = Vec::new();
@@ -178,8 +179,9 @@ fn without_nulls(value: &mut Value) {
 fn lock(out: &Path) -> Result<File> {
     let path = out.join("cells.lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file =
-        file.with_context(|| format!("cannot write into {}; give another --out", short(out)))?;
+    let file = file.map_err(|error| {
+        mistake(format!("cannot write into {}; give another --out: {error}", short(out)))
+    })?;
     let _ = file.lock();
     Ok(file)
 }
@@ -192,8 +194,8 @@ pub(super) fn wanted(out: &Path, cells: &[Frozen]) -> Result<Vec<usize>> {
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .filter(known)
-        .with_context(|| {
-            format!("{} holds no leaderboard; start one with this --out first", short(out))
+        .ok_or_else(|| {
+            mistake(format!("{} holds no leaderboard; start one with this --out first", short(out)))
         })
 }
 

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+
+use crate::mistake;
 
 /// What names to a CUDA program the GPUs that it may see.
 pub(super) const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
@@ -40,7 +42,9 @@ pub(super) fn find() -> Result<Vec<String>> {
         },
     };
     if gpus.is_empty() {
-        bail!("--device cuda: {told}; set {VISIBLE} to the GPUs, or leave --device out")
+        return Err(mistake(format!(
+            "--device cuda: {told}; set {VISIBLE} to the GPUs, or leave --device out"
+        )));
     }
     Ok(gpus)
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use super::cells::Frozen;
 use super::gpus::{self, Device};
 use super::memory::Memory;
-use crate::{Ends, say_error, short};
+use crate::{Ends, mistake, say_error, short};
 
 /// Threads from which a second run beside the first gains more than a wider first.
 const THREADS: usize = 4;
@@ -196,11 +196,11 @@ impl Local<'_> {
     /// Runs one cell: what a job of a scheduler does.
     pub(super) fn run_one(&self, index: usize) -> Result<()> {
         let Some(cell) = self.cells.get(index) else {
-            bail!(
+            return Err(mistake(format!(
                 "--cell {index}: {} has cells 0 to {}",
                 short(self.out),
                 self.cells.len().saturating_sub(1)
-            )
+            )));
         };
         if cell.is_done(self.out) {
             say_error(&format!("{} was finished before", cell.name));

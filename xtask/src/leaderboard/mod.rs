@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{say, say_error, short, write_whole};
+use crate::{mistake, say, say_error, short, write_whole};
 use binary::Pretext;
 use plan::{Matrix, Step};
 
@@ -51,8 +51,8 @@ pub(crate) struct Args {
     /// Initial weights: random, or pretext tasks [default: random,grey-blur,inpaint]
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     init: Option<Vec<String>>,
-    /// Runs of each cell, one number for all epochs or one for each [default: 3; for imagewang
-    /// 5,3,1,1]
+    /// Runs of each cell, one number for all epochs or one for each; at most 10,000 in all [default: 3;
+    /// for imagewang 5,3,1,1]
     #[arg(long, value_delimiter = ',', value_name = "N,...")]
     runs: Option<Vec<u32>>,
     /// The first run's seed; the others count on from it. Pretraining uses it too [default: 0]
@@ -217,7 +217,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn one_cell(args: &Args, index: usize, out: &Path) -> Result<()> {
     let cells = cells::read(out)?;
     if cells.is_empty() {
-        bail!("{} holds no cells.json; start a leaderboard with this --out first", short(out))
+        return Err(mistake(format!(
+            "{} holds no cells.json; start a leaderboard with this --out first",
+            short(out)
+        )));
     }
     let mut pretext = Pretext::new(args.pretext.clone(), args.device);
     if let Some(cell) = cells.get(index).filter(|cell| !cell.is_done(out)) {

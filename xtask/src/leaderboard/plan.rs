@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::gpus::Device;
 use super::recipe::{self, Recipe};
 use super::{Args, rows, shell};
-use crate::short;
+use crate::{mistake, short};
 
 /// The initial weights that are no pretext task.
 pub(super) const RANDOM: &str = "random";
+/// Runs of a matrix, pretraining aside: beyond it is a slip of the keyboard, not an experiment.
+const MOST_RUNS: u128 = 10_000;
 
 /// The matrix on the embedded sample: sizes and epochs that end within ten minutes on two cores.
 mod quick {
@@ -90,6 +92,25 @@ fn data_name(data: &str) -> String {
     whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned())
 }
 
+/// Refuses a matrix of more than [`MOST_RUNS`], and seeds that TOML has no number for.
+fn bounded(sizes: &[u32], inits: &[String], runs: &[u32], seed: u64) -> Result<()> {
+    let each: u128 = runs.iter().map(|&runs| u128::from(runs)).sum();
+    let all = each * (sizes.len() * inits.len()) as u128;
+    if all > MOST_RUNS {
+        return Err(mistake(format!(
+            "--runs: that is {all} runs in all; a leaderboard has at most {MOST_RUNS}, give fewer"
+        )));
+    }
+    let most = runs.iter().max().map_or(0, |&runs| u64::from(runs));
+    let last = i64::MAX as u64;
+    if seed > last - most.saturating_sub(1) {
+        return Err(mistake(format!(
+            "--seed: {seed} and {most} runs count beyond {last}; give a smaller seed"
+        )));
+    }
+    Ok(())
+}
+
 impl Matrix {
     pub(super) fn new(args: &Args) -> Result<Self> {
         let (file, out) = (args.recipe.clone(), args.out.clone());
@@ -115,19 +136,23 @@ impl Matrix {
         let runs = match runs[..] {
             [one] => vec![one; epochs.len()],
             _ if runs.len() == epochs.len() => runs,
-            _ => bail!(
-                "--runs names {} numbers, --epochs {}; give one for all, or one for each",
-                runs.len(),
-                epochs.len()
-            ),
+            _ => {
+                return Err(mistake(format!(
+                    "--runs names {} numbers, --epochs {}; give one for all, or one for each",
+                    runs.len(),
+                    epochs.len()
+                )));
+            }
         };
         let inits = args
             .init
             .clone()
             .unwrap_or_else(|| [RANDOM, "grey-blur", "inpaint"].map(str::to_owned).to_vec());
         if sizes.contains(&0) || epochs.contains(&0) || runs.contains(&0) {
-            bail!("--sizes, --epochs and --runs take numbers from 1")
+            return Err(mistake("--sizes, --epochs and --runs take numbers from 1"));
         }
+        let seed = args.seed.unwrap_or(0);
+        bounded(&sizes, &inits, &runs, seed)?;
         let choose = |asked: &Option<String>, quick: &str, full: &str| {
             asked.clone().unwrap_or_else(|| if sample { quick } else { full }.to_owned())
         };
@@ -144,7 +169,7 @@ impl Matrix {
             sizes,
             epochs: epochs.into_iter().zip(runs).collect(),
             inits,
-            seed: args.seed.unwrap_or(0),
+            seed,
             pretrain_epochs: args.pretrain_epochs.unwrap_or(if sample {
                 quick::PRETRAIN_EPOCHS
             } else {
@@ -237,11 +262,11 @@ impl Matrix {
         };
         match names.iter().map(|name| data.join(name)).find(|folder| folder.is_dir()) {
             Some(folder) => Ok(folder),
-            None => bail!(
+            None => Err(mistake(format!(
                 "{} is not there; run `cargo xtask fetch-data {}`",
                 short(&data.join(names[0])),
                 names[0]
-            ),
+            ))),
         }
     }
 }

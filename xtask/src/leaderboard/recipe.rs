@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::Args;
-use crate::short;
+use crate::{mistake, short};
 
 /// What the tables `[pretrain]` and `[finetune]` both know: flags of the binary.
 const BOTH: &[&str] = &[
@@ -54,6 +54,9 @@ impl Recipe {
     /// The recipe of a file, under the flags, which win.
     pub(super) fn of(args: &Args) -> Result<Self> {
         let mut recipe = args.recipe.as_deref().map_or(Ok(Self::default()), read)?;
+        each_once("--sizes", &args.sizes)?;
+        each_once("--epochs", &args.epochs)?;
+        each_once("--init", &args.init)?;
         fn over<T: Clone>(flag: &Option<T>, key: &mut Option<T>) {
             if flag.is_some() {
                 key.clone_from(flag);
@@ -75,29 +78,50 @@ impl Recipe {
     }
 }
 
+/// Refuses a list that asks for nothing, or for the same runs twice: a run counts once.
+fn each_once<T: PartialEq + std::fmt::Debug>(name: &str, list: &Option<Vec<T>>) -> Result<()> {
+    let Some(list) = list else { return Ok(()) };
+    if list.is_empty() {
+        return Err(mistake(format!("{name}: the list is empty; name at least one")));
+    }
+    let again = list.iter().enumerate().find(|(i, one)| list[..*i].contains(one));
+    again.map_or(Ok(()), |(_, one)| {
+        Err(mistake(format!(
+            "{name}: {one:?} is named twice; name it once, and say with --runs how often"
+        )))
+    })
+}
+
 fn read(path: &Path) -> Result<Recipe> {
     let name = short(path);
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("{name}: cannot be read; give --recipe a TOML file"))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        mistake(format!("{name}: cannot be read; give --recipe a TOML file: {error}"))
+    })?;
     let recipe: Recipe = toml::from_str(&text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         let number = text[..at].matches('\n').count();
         let line = text.lines().nth(number).unwrap_or_default().trim();
         let told = error.message().lines().collect::<Vec<_>>().join(" ");
-        anyhow::anyhow!("{name}, line {}, `{line}`: {told}; mend that line", number + 1)
+        mistake(format!("{name}, line {}, `{line}`: {told}; mend that line", number + 1))
     })?;
+    each_once(&format!("{name}: sizes"), &recipe.sizes)?;
+    each_once(&format!("{name}: epochs"), &recipe.epochs)?;
+    each_once(&format!("{name}: init"), &recipe.init)?;
     for (table, keys, more) in
         [("pretrain", &recipe.pretrain, PRETRAIN), ("finetune", &recipe.finetune, FINETUNE)]
     {
         for (key, value) in keys {
             let known: Vec<_> = BOTH.iter().chain(more).copied().collect();
             if !known.contains(&key.as_str()) {
-                bail!("{name}: [{table}] {key} is unknown; choose of {}", known.join(", "))
+                let known = known.join(", ");
+                return Err(mistake(format!(
+                    "{name}: [{table}] {key} is unknown; choose of {known}"
+                )));
             }
             if matches!(value, Value::Array(_) | Value::Table(_) | Value::Datetime(_)) {
-                bail!(
+                return Err(mistake(format!(
                     "{name}: [{table}] {key} = {value} is no value of it; give a word, a number or true"
-                )
+                )));
             }
         }
     }

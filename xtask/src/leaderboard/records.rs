@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::plan::{Matrix, RANDOM, Step};
-use crate::{sha256_of, short};
+use crate::{mistake, sha256_of, short};
 
 /// The parts of a `record.json` that are read here.
 #[derive(Clone, Debug, Deserialize)]
@@ -130,17 +130,19 @@ pub(super) fn finished(step: &Step, matrix: &Matrix) -> Result<bool> {
     let record = parse(&path)?;
     match difference(&record, step, matrix)? {
         None => Ok(true),
-        Some(what) => bail!(
+        Some(what) => Err(mistake(format!(
             "{} is of another run ({what}); delete its folder or give another --out",
             short(&path)
-        ),
+        ))),
     }
 }
 
 fn parse(path: &std::path::Path) -> Result<Record> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", short(path)))?;
-    serde_json::from_slice(&bytes)
-        .with_context(|| format!("{} is no record; delete its folder to run it again", short(path)))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let path = short(path);
+        mistake(format!("{path} is no record; delete its folder to run it again: {error}"))
+    })
 }
 
 /// In what a record differs from what is asked for.

@@ -74,8 +74,9 @@ fn a_list_that_contradicts_itself_is_refused() {
         }
         fs::write(&path, list.to_string()).unwrap();
         for args in [&SMALL[..], &["--watch"], &["--cell", "0"]] {
-            let (line, _) = bench.refused(args);
+            let (line, code) = bench.refused(args);
             assert!(line.contains("cells.json") && line.contains("delete it"), "{line}");
+            assert_eq!(code, 2, "{line}");
         }
     }
 }
@@ -98,8 +99,18 @@ fn a_recipe_comes_from_a_file() {
     bench.works(&["--recipe", kept.to_str().unwrap()]);
     assert_eq!(bench.log().len(), 1);
 
+    let table = fs::read(bench.path("out/leaderboard.md")).unwrap();
     for (text, words) in [
-        ("sizes = [32]\nepoch = [5]\n", &["mine.toml, line 2", "epoch", "`epochs`"][..]),
+        ("sizes = []\n", &["mine.toml: sizes: the list is empty"][..]),
+        ("epochs = []\nruns = []\n", &["mine.toml: epochs: the list is empty"]),
+        ("init = []\n", &["mine.toml: init: the list is empty"]),
+        ("runs = []\n", &["--runs names 0 numbers"]),
+        ("epochs = [2, 4, 2]\n", &["mine.toml: epochs: 2 is named twice"]),
+        (
+            "init = [\"random\", \"jigsaw\", \"jigsaw\"]\n",
+            &["mine.toml: init: \"jigsaw\" is named twice"],
+        ),
+        ("sizes = [32]\nepoch = [5]\n", &["mine.toml, line 2", "epoch", "`epochs`"]),
         ("sizes = \"32\"", &["mine.toml, line 1", "sizes = \"32\"", "sequence"]),
         ("sizes = [32", &["mine.toml, line 1"]),
         ("[finetune]\nsigma = \"1..2\"\n", &["mine.toml: [finetune] sigma is unknown", "mixup"]),
@@ -107,13 +118,15 @@ fn a_recipe_comes_from_a_file() {
         ("[finetune]\noptimiser = \"magic\"\n", &["mine.toml, [finetune]", "magic"]),
     ] {
         fs::write(file, text).unwrap();
-        let (line, _) = bench.refused(&["--recipe", file]);
+        let (line, code) = bench.refused(&["--recipe", file]);
         for word in words {
             assert!(line.contains(word), "{word}: {line}");
         }
+        assert_eq!(code, 2, "{line}");
     }
-    let (line, _) = bench.refused(&["--recipe", "nowhere.toml"]);
-    assert!(line.contains("nowhere.toml"), "{line}");
+    assert_eq!(fs::read(bench.path("out/leaderboard.md")).unwrap(), table);
+    let (line, code) = bench.refused(&["--recipe", "nowhere.toml"]);
+    assert!(line.contains("nowhere.toml") && code == 2, "{line}");
 }
 
 #[test]
@@ -125,8 +138,8 @@ fn a_cell_runs_by_its_index() {
     assert_eq!(commands.len(), 7 + 1);
     let (line, code) = bench.refused(&["--cell", "4"]);
     assert!(line.contains("begins with cell 0") && code == 75, "{code} {line}");
-    let (line, _) = bench.refused(&["--cell", "7"]);
-    assert!(line.contains("cells 0 to 6"), "{line}");
+    let (line, code) = bench.refused(&["--cell", "7"]);
+    assert!(line.contains("cells 0 to 6") && code == 2, "{code} {line}");
     // The list is a script: pretraining first, the table last.
     let output = Command::new("sh")
         .args(["-e", "-c", &list])
@@ -158,8 +171,8 @@ fn a_report_says_what_is_missing() {
 #[test]
 fn runs_go_on_side_by_side_and_a_watcher_sees_them() {
     let bench = Bench::new();
-    let (line, _) = bench.refused(&["--watch"]);
-    assert!(line.contains("holds no leaderboard"), "{line}");
+    let (line, code) = bench.refused(&["--watch"]);
+    assert!(line.contains("holds no leaderboard") && code == 2, "{code} {line}");
     let args = [&SMALL[..], &["--launcher", "print"]].concat();
     bench.works(&args);
     let watched = thread::scope(|scope| {
@@ -188,4 +201,5 @@ fn a_folder_that_cannot_be_written_to_is_named() {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(errors.contains("/proc/nowhere") && errors.contains("--out"), "{errors}");
     assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+    assert_eq!(output.status.code(), Some(2), "{errors}");
 }

@@ -259,8 +259,18 @@ fn a_dry_run_only_prints() {
 #[test]
 fn mistakes_are_one_line() {
     let bench = Bench::new();
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["--runs", "1,2"], "--runs"),
+        // A run that counts twice would be sure of itself.
+        (&["--sizes", "32,64,32"], "--sizes: 32 is named twice"),
+        (&["--epochs", "2", "--epochs", "02"], "--epochs: 2 is named twice"),
+        (&["--init", "random,random"], "--init: \"random\" is named twice"),
+        (&["--seed", "18446744073709551615", "--runs", "2"], "--seed: 18446744073709551615 and 2"),
+        (&["--seed", "9223372036854775806"], "--seed: 9223372036854775806 and 3"),
+        (&["--runs", "4294967295"], "--runs: that is 12884901885 runs"),
+        (&["--runs", "10000000", "--dry-run"], "--runs: that is 30000000 runs"),
+        (&["--sizes", "8,16", "--runs", "1667"], "at most 10000"),
+        (&["--cell", "0"], "cells.json"),
         (&["--sizes", "0"], "--sizes"),
         (&["--sizes", "big"], "big"),
         (&["--data", "imagewang"], "cargo xtask fetch-data imagewang-160"),
@@ -268,8 +278,11 @@ fn mistakes_are_one_line() {
     for (args, word) in cases {
         let output = bench.run(args, "none");
         let errors = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && errors.contains(word), "{errors}");
+        assert!(errors.contains(word), "{errors}");
         assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+        assert_eq!(output.status.code(), Some(2), "{errors}");
     }
     assert!(bench.log().is_empty());
+    let most = bench.works(&["--seed", "9223372036854775804", "--dry-run"]);
+    assert!(most.contains("--seed 9223372036854775806 "), "{most}");
 }
