@@ -31,7 +31,7 @@ pub(super) fn json(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Value {
                 "runs": row.accuracy.runs,
             },
             "gain": row.gain.as_ref().map(|gain| {
-                let certainty = gain.certainty.as_ref();
+                let certainty = gain.certainty.as_ref().ok();
                 json!({
                     "difference": gain.difference,
                     "interval": certainty.map(|certainty| certainty.interval),
@@ -105,7 +105,7 @@ pub(super) fn csv(rows: &[Row<'_>]) -> String {
         let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         let seeds: Vec<_> =
             row.cell.accuracies().iter().map(|(seed, _)| seed.to_string()).collect();
-        let certainty = row.gain.as_ref().and_then(|gain| gain.certainty.as_ref());
+        let certainty = row.gain.as_ref().and_then(|gain| gain.certainty.as_ref().ok());
         // The last of the published figures is the one that stands.
         let standing = row.published.last();
         let fields: [String; COLUMNS.len()] = [

@@ -78,7 +78,7 @@ pub(super) fn chart(rows: &[Row<'_>], series: &[&str]) -> Option<String> {
             y + 4.0,
             escape(&name),
         );
-        if gain.certainty.is_some() {
+        if gain.certainty.is_ok() {
             let (from, to) = (x(100.0 * from), x(100.0 * to));
             let _ = write!(
                 svg,
@@ -108,16 +108,15 @@ fn ends(gain: &Gain) -> (f64, f64) {
 fn figures(gain: &Gain) -> String {
     let difference = rows::points(gain.difference);
     match &gain.certainty {
-        Some(_) => format!("{difference}  ({})", rows::points_interval(gain)),
-        None => format!("{difference}  (one run)"),
+        Ok(_) => format!("{difference}  ({})", rows::points_interval(gain)),
+        Err(unknown) => format!("{difference}  ({})", unknown.name()),
     }
 }
 
 fn told(row: &Row<'_>, gain: &Gain) -> String {
-    let interval = if gain.certainty.is_some() {
-        format!(", 95 % interval {}", rows::points_interval(gain))
-    } else {
-        ", one run".into()
+    let interval = match &gain.certainty {
+        Ok(_) => format!(", 95 % interval {}", rows::points_interval(gain)),
+        Err(unknown) => format!(", {}", unknown.name()),
     };
     format!(
         "{} at {} px after {}: {} points{interval}{}",

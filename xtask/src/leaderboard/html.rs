@@ -120,7 +120,7 @@ fn accuracies(rows: &[Row<'_>], footnotes: &[&str]) -> String {
     for row in rows {
         let gain = row.gain.as_ref();
         let probability = gain
-            .and_then(|gain| gain.certainty.as_ref())
+            .and_then(|gain| gain.certainty.as_ref().ok())
             .map(|certainty| rows::percent(certainty.probability));
         let marks = row.marks(footnotes).into_iter().fold(String::new(), |marks, number| {
             marks + &format!(" <sup><a href=\"#rule-{number}\">†{number}</a></sup>")

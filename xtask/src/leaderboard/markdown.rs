@@ -17,7 +17,7 @@ pub(super) fn document(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Stri
     let mut lines = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for row in rows {
         let gain = row.gain.as_ref();
-        let certainty = gain.and_then(|gain| gain.certainty.as_ref());
+        let certainty = gain.and_then(|gain| gain.certainty.as_ref().ok());
         let marks: String =
             row.marks(&footnotes).iter().map(|number| format!(" †{number}")).collect();
         let mut line = vec![
@@ -78,12 +78,13 @@ pub(super) fn notes(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Vec<Str
         notes.push(format!(
             "Accuracy on the {total} pictures of val/ of {} after the last epoch: mean ± standard \
              deviation over the runs, and where the true mean lies with 95 % confidence (Student's \
-             t). One run has neither. {}, batches of {}.",
+             t). One run has neither, and runs that score all the same no interval: no spread seen is \
+             no proof of none. {}, batches of {}.",
             record.data.name, matrix.encoder, matrix.batch_size,
         ));
     }
     if rows.iter().any(|row| row.gain.is_some()) {
-        let test = rows.iter().filter_map(|row| row.gain.as_ref()?.certainty.as_ref()).next();
+        let test = rows.iter().filter_map(|row| row.gain.as_ref()?.certainty.as_ref().ok()).next();
         notes.push(format!(
             "Gain over the same epochs from random weights{}. P(gain) is the probability that it \
              is above zero.",
@@ -101,7 +102,7 @@ pub(super) fn notes(rows: &[Row<'_>], board: &Board, matrix: &Matrix) -> Vec<Str
         notes.push(
             "Published figures are of Image网's public leaderboard. Its rule: a contribution has \
              to score above the published figure more than 80 % of the time. The percentage is the \
-             probability that another run of the row does; it takes two runs to tell."
+             probability that another run of the row does; it takes two runs that differ to tell."
                 .into(),
         );
     }

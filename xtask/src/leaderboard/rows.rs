@@ -20,7 +20,7 @@ pub(super) struct Row<'a> {
 /// A published figure beside a row.
 pub(super) struct Beside {
     pub(super) figure: &'static Published,
-    /// How likely another run of the row scores above it; unknown of one run.
+    /// How likely another run of the row scores above it; unknown of one run, or without spread.
     pub(super) probability: Option<f64>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Beside {
 const CLAIM: f64 = 0.8;
 
 impl Beside {
-    /// Whether the row may claim to be better; unknown of one run.
+    /// Whether the row may claim to be better, where that is known.
     pub(super) fn beaten(&self) -> Option<bool> {
         self.probability.map(|probability| probability > CLAIM)
     }
@@ -165,7 +165,7 @@ pub(super) fn energy(joules: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leaderboard::stats::{Certainty, Test};
+    use crate::leaderboard::stats::{Certainty, Test, Unknown};
 
     #[test]
     fn figures_as_people_read_them() {
@@ -179,8 +179,8 @@ mod tests {
         let certainty =
             Certainty { test: Test::Paired, interval: (-0.004, 0.05), probability: 0.9 };
         let gain = |certainty| Gain { difference: 0.02, certainty };
-        assert_eq!(points_interval(&gain(Some(certainty))), "-0.40 to +5.00");
-        assert_eq!(points_interval(&gain(None)), "");
+        assert_eq!(points_interval(&gain(Ok(certainty))), "-0.40 to +5.00");
+        assert_eq!(points_interval(&gain(Err(Unknown::OneRun))), "");
         assert_eq!(percent(0.8149), "81 %");
         assert_eq!([0, 1, 2].map(|runs: u32| counted(runs, "run")), ["0 runs", "1 run", "2 runs"]);
         assert_eq!(percent(0.999), "> 99 %");

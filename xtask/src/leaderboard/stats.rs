@@ -1,9 +1,16 @@
 //! Honest statistics of a handful of runs.
+//!
+//! Runs that score all the same have shown no spread, which is no proof that there is none: like
+//! one run they have no interval and no probability.
 
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
 /// The share of intervals that hold the true value.
 const CONFIDENCE: f64 = 0.95;
+
+/// A spread below this is rounding: scores are shares of pictures, and one picture of a million is
+/// far more.
+const NO_SPREAD: f64 = 1e-9;
 
 /// From where to where.
 pub(super) type Interval = (f64, f64);
@@ -15,7 +22,8 @@ pub(super) struct Summary {
     pub(super) mean: f64,
     /// The sample standard deviation; one run has none.
     pub(super) std: Option<f64>,
-    /// Where the true mean lies with 95 % confidence (Student, 1908); of one run nobody knows.
+    /// Where the true mean lies with 95 % confidence (Student, 1908); of one run nobody knows, nor of
+    /// runs without spread.
     pub(super) interval: Option<Interval>,
 }
 
@@ -24,8 +32,26 @@ pub(super) struct Summary {
 pub(super) struct Gain {
     /// Difference of the means.
     pub(super) difference: f64,
-    /// How sure that is, where both sides have more than one run.
-    pub(super) certainty: Option<Certainty>,
+    /// How sure that is, where it is known.
+    pub(super) certainty: Result<Certainty, Unknown>,
+}
+
+/// Why nobody knows how sure a gain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// A side has but one run.
+    OneRun,
+    /// Every pair of runs, or every run of either side, differs by the same.
+    NoSpread,
+}
+
+impl Unknown {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::OneRun => "one run",
+            Self::NoSpread => "no spread seen",
+        }
+    }
 }
 
 /// How sure a gain is.
@@ -73,7 +99,7 @@ pub(super) fn summary(values: &[f64]) -> Option<Summary> {
     let mean = values.iter().sum::<f64>() / runs as f64;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     let std = (runs > 1).then(|| (squares / (runs - 1) as f64).sqrt());
-    let interval = std.and_then(|std| mean_of(runs, mean, std).interval());
+    let interval = std.and_then(|std| mean_of(runs, mean, std).interval().ok());
     Some(Summary { runs, mean, std, interval })
 }
 
@@ -93,18 +119,15 @@ pub(super) fn gain(runs: &[(u64, f64)], baseline: &[(u64, f64)]) -> Option<Gain>
     } else {
         (Test::Welch, welch(&a, &b))
     };
-    let certainty = estimate.and_then(|estimate| {
-        Some(Certainty {
-            test,
-            interval: estimate.interval()?,
-            probability: estimate.probability_above_zero()?,
-        })
+    let certainty = estimate.ok_or(Unknown::OneRun).and_then(|estimate| {
+        let (interval, probability) = (estimate.interval()?, estimate.probability_above_zero()?);
+        Ok(Certainty { test, interval, probability })
     });
     Some(Gain { difference: a.mean - b.mean, certainty })
 }
 
 /// The probability that another run would score above a published figure: the public
-/// leaderboard's rule asks for more than 80 %. `None` of one run.
+/// leaderboard's rule asks for more than 80 %. `None` of one run, or without spread.
 pub(super) fn probability_of_beating(runs: &Summary, published: f64) -> Option<f64> {
     let n = runs.runs as f64;
     Estimate {
@@ -114,6 +137,7 @@ pub(super) fn probability_of_beating(runs: &Summary, published: f64) -> Option<f
         freedom: n - 1.0,
     }
     .probability_above_zero()
+    .ok()
 }
 
 fn mean_of(runs: usize, mean: f64, std: f64) -> Estimate {
@@ -123,28 +147,25 @@ fn mean_of(runs: usize, mean: f64, std: f64) -> Estimate {
 fn welch(a: &Summary, b: &Summary) -> Option<Estimate> {
     let (va, vb) = (a.std?.powi(2) / a.runs as f64, b.std?.powi(2) / b.runs as f64);
     let spread = va.powi(2) / (a.runs - 1) as f64 + vb.powi(2) / (b.runs - 1) as f64;
-    // Without any spread the degrees of freedom play no part.
-    let freedom = if spread > 0.0 { (va + vb).powi(2) / spread } else { 1.0 };
+    let freedom = (va + vb).powi(2) / spread;
     Some(Estimate { value: a.mean - b.mean, error: (va + vb).sqrt(), freedom })
 }
 
 impl Estimate {
-    fn interval(&self) -> Option<Interval> {
-        let student = StudentsT::new(0.0, 1.0, self.freedom).ok()?;
-        let half = student.inverse_cdf(f64::midpoint(1.0, CONFIDENCE)) * self.error;
-        Some((self.value - half, self.value + half))
+    fn student(&self) -> Result<StudentsT, Unknown> {
+        if self.error < NO_SPREAD {
+            return Err(Unknown::NoSpread);
+        }
+        StudentsT::new(0.0, 1.0, self.freedom).map_err(|_| Unknown::NoSpread)
     }
 
-    fn probability_above_zero(&self) -> Option<f64> {
-        if self.error == 0.0 {
-            return Some(match self.value.total_cmp(&0.0) {
-                _ if self.value == 0.0 => 0.5,
-                std::cmp::Ordering::Less => 0.0,
-                _ => 1.0,
-            });
-        }
-        let student = StudentsT::new(0.0, 1.0, self.freedom).ok()?;
-        Some(student.cdf(self.value / self.error))
+    fn interval(&self) -> Result<Interval, Unknown> {
+        let half = self.student()?.inverse_cdf(f64::midpoint(1.0, CONFIDENCE)) * self.error;
+        Ok((self.value - half, self.value + half))
+    }
+
+    fn probability_above_zero(&self) -> Result<f64, Unknown> {
+        Ok(self.student()?.cdf(self.value / self.error))
     }
 }
 
@@ -207,8 +228,9 @@ mod tests {
         assert_eq!(summary(&[]), None);
         assert_eq!(probability_of_beating(&one, 0.4), None);
         let against = |baseline: &[(u64, f64)]| gain(&[(0, 0.5)], baseline).unwrap();
-        assert_eq!(against(&[(0, 0.25)]), Gain { difference: 0.25, certainty: None });
-        assert_eq!(against(&[(0, 0.25), (1, 0.25)]).certainty, None);
+        let certainty = Err(Unknown::OneRun);
+        assert_eq!(against(&[(0, 0.25)]), Gain { difference: 0.25, certainty });
+        assert_eq!(against(&[(0, 0.25), (1, 0.25)]).certainty, Err(Unknown::OneRun));
         assert_eq!(gain(&[(0, 0.5)], &[]), None);
     }
 
@@ -222,11 +244,22 @@ mod tests {
     }
 
     #[test]
-    fn equal_runs_say_nothing() {
-        let runs = [(0, 0.4), (1, 0.5), (2, 0.6)];
-        let same = gain(&runs, &runs).unwrap().certainty.unwrap();
-        assert_eq!((same.interval, same.probability), ((0.0, 0.0), 0.5));
-        let other = [(3, 0.4), (4, 0.5), (5, 0.6)];
+    fn runs_without_spread_are_not_sure_of_themselves() {
+        // Means and differences of equal numbers come out unequal by rounding.
+        let equal = summary(&[0.1; 3]).unwrap();
+        assert!(equal.mean != 0.1 && equal.std.unwrap() < 1e-12, "{equal:?}");
+        assert_eq!((equal.interval, probability_of_beating(&equal, 0.05)), (None, None));
+        let (runs, apart) = ([(0, 0.4), (1, 0.41), (2, 0.42)], [(0, 0.3), (1, 0.31), (2, 0.32)]);
+        for baseline in [runs, apart] {
+            assert_eq!(gain(&runs, &baseline).unwrap().certainty, Err(Unknown::NoSpread));
+        }
+        let (flat, other) = ([(0, 0.4), (1, 0.4)], [(2, 0.3), (3, 0.3)]);
+        assert_eq!(gain(&flat, &other).unwrap().certainty, Err(Unknown::NoSpread));
+        // One picture of a hundred thousand is a spread.
+        let close = summary(&[0.1, 0.1, 0.10001]).unwrap();
+        let (low, high) = close.interval.unwrap();
+        assert!(high - low > 1e-5 && probability_of_beating(&close, 0.05).unwrap() < 1.0);
+        let other = [(3, 0.40), (4, 0.41), (5, 0.42)];
         let other = gain(&runs, &other).unwrap().certainty.unwrap();
         assert!((other.probability - 0.5).abs() < 1e-12);
         assert_eq!(other.test, Test::Welch);

@@ -57,6 +57,7 @@ else
     \"task\":\"$puzzle\",\"seed\":$first,\"epochs\":$passes,\"fingerprint\":\"f\",
     \"pretrained_on\":[\"train\",\"unsup\"],\"initial_weights\":$(random "$first")}}"
 fi
+[ -n "$FLAT" ] && percent=$FLAT
 [ "$kind" = finetune ] && { accuracy=0.$percent; correct=$((6 * percent)); }
 i=1; list=
 while [ $i -le "$epochs" ]; do
@@ -199,6 +200,33 @@ fn a_matrix_becomes_a_table() {
     assert_eq!((value(2, "initial_weights"), value(2, "seeds")), ("grey-blur", "0 1 2"));
     assert!(value(2, "gain_low").starts_with("0.0851586"), "{}", value(2, "gain_low"));
     assert_eq!((value(1, "gain"), value(6, "std"), value(6, "broken_rules")), ("", "", ""));
+}
+
+#[test]
+fn runs_that_score_the_same_are_not_sure_of_themselves() {
+    let bench = Bench::new();
+    let args = ["--sizes", "32", "--epochs", "2", "--init", "random,jigsaw", "--runs", "2"];
+    // Pairs of 30 and 31 % against 50 and 50; then 50 against 50.
+    bench.works(&[&args[..5], &["random"], &args[6..]].concat());
+    let output = bench.command(&args, "none").env("FLAT", "50").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let row = |start: &str, printed: &str| {
+        let line = printed.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+        line.split('|').map(str::trim).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let jigsaw = row("| 32   | 2      | jigsaw", &printed);
+    assert_eq!(jigsaw[4..10], ["50.00 ± 0.00", "", "2", "+19.50", "+13.15 to +25.85", "> 99 %"]);
+    assert!(printed.contains("no spread seen is no proof of none"), "{printed}");
+
+    let flat = [&args[..], &["--seed", "7"]].concat();
+    let output = bench.command(&flat, "none").env("FLAT", "50").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let jigsaw = row("| 32   | 2      | jigsaw", &printed);
+    assert_eq!(jigsaw[4..10], ["50.00 ± 0.00", "", "2", "+0.00", "", ""]);
+    let gain = &json(&bench.path("out/leaderboard.json"))["rows"][1]["gain"];
+    assert!(gain["interval"].is_null() && gain["probability"].is_null(), "{gain}");
+    let page = fs::read_to_string(bench.path("out/leaderboard.html")).unwrap();
+    assert!(page.contains("+0.00  (no spread seen)"), "the chart draws a gain that is sure");
 }
 
 #[test]
