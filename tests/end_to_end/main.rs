@@ -131,6 +131,7 @@ fn from_pictures_to_a_score() {
     let second = record(&after);
     let origin = &second["initial_weights"];
     assert_eq!(origin["kind"], "file");
+    assert_eq!(origin["sha256"], first["encoder_sha256"], "the chain from record to record");
     assert_eq!(origin["pretrained"]["task"], "grey-blur");
     assert_eq!(origin["pretrained"]["initial_weights"]["kind"], "random");
     assert_eq!(second["result"]["total"], 12);

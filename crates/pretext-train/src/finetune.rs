@@ -273,6 +273,7 @@ fn train(
         code: record::Code::this(),
         machine: record::Machine::this(control.threads, ranks.size(), &device),
         initial_weights: progress.initial_weights,
+        encoder_sha256: None,
         epochs: progress.epochs,
         result: score.unwrap_or_default(),
     };

@@ -31,7 +31,7 @@ use crate::scaling::{self, Scaling};
 use crate::source::{Batches, Room, Source, lent};
 use crate::streams::{self, Purpose, stream};
 use crate::tasks::Puzzle;
-use crate::{batch, saved, sitting, tasks};
+use crate::{batch, files, saved, sitting, tasks};
 
 /// The encoder alone, in a run's out folder.
 pub const ENCODER: &str = "encoder.safetensors";
@@ -204,12 +204,8 @@ fn train(
         fingerprint: run::fingerprint(data),
         initial_weights: Box::new(progress.initial_weights.anywhere()),
     };
-    saved::write_encoder(
-        &lease.folder().join(ENCODER),
-        &network.encoder_tensors(),
-        recipe,
-        &provenance,
-    )?;
+    let encoder = lease.folder().join(ENCODER);
+    saved::write_encoder(&encoder, &network.encoder_tensors(), recipe, &provenance)?;
     saved::write_pretext(
         &lease.folder().join(NETWORK),
         &parameters.tensors(),
@@ -230,6 +226,7 @@ fn train(
         code: record::Code::this(),
         machine: record::Machine::this(control.threads, ranks.size(), &device),
         initial_weights: progress.initial_weights,
+        encoder_sha256: Some(files::sha256_of_file(&encoder)?),
         epochs: progress.epochs,
         result: Score { val_loss, ..Score::default() },
     };

@@ -46,6 +46,10 @@ pub struct Record {
     pub machine: Machine,
     /// What the weights were before the first step.
     pub initial_weights: InitialWeights,
+    /// SHA-256 of the encoder file that a pretraining left: what begins with that file says the same
+    /// of its initial weights. Unknown in records of before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder_sha256: Option<String>,
     /// One entry an epoch.
     pub epochs: Vec<Epoch>,
     /// How well it did in the end.

@@ -115,6 +115,7 @@ pub(super) fn freeze(matrix: &mut Matrix, pretext: &mut Pretext) -> Result<Vec<u
             fingerprint: preview["fingerprint"].as_str().unwrap_or_default().into(),
         };
         matrix.directories.push((step.clone(), cell.name.clone()));
+        matrix.previews.push(preview);
         asked.push((step.clone(), cell, recipe));
     }
     std::fs::create_dir_all(&matrix.out).map_err(|error| {
@@ -137,7 +138,8 @@ pub(super) fn freeze(matrix: &mut Matrix, pretext: &mut Pretext) -> Result<Vec<u
             }
         };
         let folder = matrix.out.join(&cells[index].name);
-        if !folder.join("recipe.toml").exists() {
+        // One that was changed would not have the hash that the directory is named after.
+        if std::fs::read(folder.join("recipe.toml")).ok().as_deref() != Some(recipe.as_bytes()) {
             write_whole(&folder.join("recipe.toml"), recipe.as_bytes())?;
         }
         wanted.push(index);
@@ -167,7 +169,7 @@ fn canonical(preview: &Value, before: Option<&str>) -> Result<String> {
 }
 
 /// TOML has no word for nothing: what is nothing is left out.
-fn without_nulls(value: &mut Value) {
+pub(super) fn without_nulls(value: &mut Value) {
     if let Value::Object(fields) = value {
         fields.retain(|_, value| !value.is_null());
         fields.values_mut().for_each(without_nulls);

@@ -185,7 +185,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let (mut done, mut missing) = (Vec::new(), Vec::new());
     for (step, index) in steps.iter().zip(&wanted) {
-        if records::finished(step, &matrix)? {
+        if records::counts(step, &matrix)? {
             done.push(step.clone());
         } else {
             missing.push(format!("{index} ({})", cells[*index].name));

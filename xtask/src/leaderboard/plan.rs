@@ -60,6 +60,8 @@ pub(super) struct Matrix {
     tables: [toml::Table; 2],
     /// Each step's directory, once it is known.
     pub(super) directories: Vec<(Step, String)>,
+    /// What each of these steps would be of, as the binary tells it: a record has to say the same.
+    pub(super) previews: Vec<serde_json::Value>,
     pub(super) out: PathBuf,
 }
 
@@ -187,6 +189,7 @@ impl Matrix {
             file,
             tables: [args.pretrain, args.finetune],
             directories: Vec::new(),
+            previews: Vec::new(),
             out,
         })
     }
@@ -303,6 +306,12 @@ impl Step {
             Self::Pretrain { .. } => matrix.seed,
             Self::Finetune { seed, .. } => *seed,
         }
+    }
+
+    /// What it would be of, once that is known.
+    pub(super) fn preview<'a>(&self, matrix: &'a Matrix) -> Option<&'a serde_json::Value> {
+        let at = matrix.directories.iter().position(|(step, _)| step == self)?;
+        matrix.previews.get(at)
     }
 
     /// The encoder that a run begins with, if it is not [`RANDOM`].

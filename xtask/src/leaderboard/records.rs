@@ -1,15 +1,16 @@
 //! What runs left on disk, as far as a table needs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::cells::without_nulls;
 use super::plan::{Matrix, RANDOM, Step};
-use crate::{mistake, sha256_of, short};
+use crate::{mistake, say_error, sha256_of, short};
 
 /// The parts of a `record.json` that are read here.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,6 +26,9 @@ pub(super) struct Record {
     pub(super) code: Code,
     pub(super) machine: Machine,
     pub(super) initial_weights: Value,
+    /// Of a pretraining: the SHA-256 of the encoder that it wrote; records of old have none.
+    #[serde(default)]
+    pub(super) encoder_sha256: Option<String>,
     pub(super) epochs: Vec<Epoch>,
     pub(super) result: Score,
 }
@@ -41,6 +45,9 @@ pub(super) struct Code {
     pub(super) version: String,
     /// `COMMIT`, or `COMMIT+HASH` with changes that were not committed.
     pub(super) commit: Option<String>,
+    /// All that the record says of it.
+    #[serde(skip)]
+    pub(super) whole: Value,
 }
 
 impl Code {
@@ -113,6 +120,8 @@ pub(super) struct Pretraining {
     pub(super) size: u32,
     pub(super) folder: PathBuf,
     pub(super) record: Record,
+    /// The SHA-256 of the encoder that is there now, if one is.
+    pub(super) encoder: Option<String>,
 }
 
 /// Everything that was finished.
@@ -121,14 +130,16 @@ pub(super) struct Board {
     pub(super) pretrainings: Vec<Pretraining>,
 }
 
-/// Whether a run is finished; a record of something else is refused.
+/// Whether a run is finished; a record of something else is refused, and so is an encoder that is no
+/// longer what its pretraining wrote.
 pub(super) fn finished(step: &Step, matrix: &Matrix) -> Result<bool> {
     let path = step.out(matrix).join("record.json");
     if !path.exists() {
         return Ok(false);
     }
     let record = parse(&path)?;
-    match difference(&record, step, matrix)? {
+    let changed = difference(&record, step, matrix)?.or_else(|| encoder(&record, step, matrix));
+    match changed {
         None => Ok(true),
         Some(what) => Err(mistake(format!(
             "{} is of another run ({what}); delete its folder or give another --out",
@@ -137,45 +148,84 @@ pub(super) fn finished(step: &Step, matrix: &Matrix) -> Result<bool> {
     }
 }
 
-fn parse(path: &std::path::Path) -> Result<Record> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", short(path)))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let path = short(path);
-        mistake(format!("{path} is no record; delete its folder to run it again: {error}"))
-    })
+/// The same for a table of what there is: what is of another run is named, and does not count. Whose
+/// encoder was changed still counts, for the rules look at that.
+pub(super) fn counts(step: &Step, matrix: &Matrix) -> Result<bool> {
+    let path = step.out(matrix).join("record.json");
+    if !path.exists() {
+        return Ok(false);
+    }
+    let Some(what) = difference(&parse(&path)?, step, matrix)? else { return Ok(true) };
+    say_error(&format!(
+        "{} is of another run ({what}) and does not count; delete its folder to run it again",
+        short(&path)
+    ));
+    Ok(false)
 }
 
-/// In what a record differs from what is asked for.
+fn parse(path: &std::path::Path) -> Result<Record> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", short(path)))?;
+    let damaged = |error: serde_json::Error| {
+        let path = short(path);
+        mistake(format!("{path} is no record; delete its folder to run it again: {error}"))
+    };
+    let whole: Value = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let code = whole["code"].clone();
+    let mut record: Record = serde_json::from_value(whole).map_err(damaged)?;
+    record.code.whole = code;
+    Ok(record)
+}
+
+/// In what a record differs from what is asked for: recipe, data and code, all that its directory's
+/// name is a hash of.
 fn difference(record: &Record, step: &Step, matrix: &Matrix) -> Result<Option<String>> {
-    let recipe = &record.recipe;
-    let mut pairs: Vec<(&str, Value, Value)> = vec![
-        ("encoder", matrix.encoder.as_str().into(), recipe["encoder"].clone()),
-        ("batch size", matrix.batch_size.into(), recipe["batch_size"].clone()),
-        ("size", step.size().into(), recipe["size"].clone()),
-        ("kind", step.command().into(), record.kind.as_str().into()),
-        ("epochs", step.epochs(matrix).into(), recipe["epochs"].clone()),
-        ("seed", step.seed(matrix).into(), record.seed.into()),
-    ];
-    let began = &record.initial_weights;
-    match step {
-        Step::Pretrain { task, .. } => {
-            pairs.push(("task", task.as_str().into(), recipe["task"].clone()));
-            let pixels = matrix.include_val_pixels;
-            pairs.push(("val pixels", pixels.into(), recipe["include_val_pixels"].clone()));
-        }
-        Step::Finetune { init, .. } if init == RANDOM => {
-            pairs.push(("initial weights", "random".into(), began["kind"].clone()));
-        }
-        Step::Finetune { .. } => {
-            // A row may only claim weights that it really began with.
-            let encoder = step.init_file(matrix);
-            let sha256 =
-                sha256_of(&encoder).with_context(|| format!("cannot read {}", short(&encoder)))?;
-            pairs.push(("SHA-256 of the initial weights", sha256.into(), began["sha256"].clone()));
-        }
+    let preview = step.preview(matrix).context("the cells are not frozen yet")?;
+    let mut want = json!({
+        "kind": preview["kind"],
+        "seed": step.seed(matrix),
+        "code": preview["code"],
+        "fingerprint": preview["fingerprint"],
+        "recipe": preview["recipe"],
+    });
+    let mut got = json!({
+        "kind": record.kind,
+        "seed": record.seed,
+        "code": record.code.whole,
+        "fingerprint": record.data.fingerprint,
+        "recipe": record.recipe,
+    });
+    if let Step::Finetune { init, .. } = step {
+        want["initial weights"] = if init == RANDOM { "random" } else { "file" }.into();
+        got["initial weights"] = record.initial_weights["kind"].clone();
     }
-    let other = pairs.into_iter().find(|(_, want, got)| want != got);
-    Ok(other.map(|(name, want, got)| format!("{name} {got}, not {want}")))
+    if let Some(recipe) = got["recipe"].as_object_mut() {
+        // The recipe in words, and the initial weights, which the rules look at.
+        recipe.remove("line");
+        recipe.remove("init");
+    }
+    without_nulls(&mut want);
+    without_nulls(&mut got);
+    Ok(first_difference("", &want, &got))
+}
+
+/// The first place where two values differ, and how: `recipe learning_rate 0.1, not 0.004`.
+fn first_difference(at: &str, want: &Value, got: &Value) -> Option<String> {
+    let (Value::Object(wanted), Value::Object(found)) = (want, got) else {
+        return (want != got).then(|| format!("{} {got}, not {want}", at.trim_start()));
+    };
+    let keys: BTreeSet<&String> = wanted.keys().chain(found.keys()).collect();
+    keys.into_iter().find_map(|key| first_difference(&format!("{at} {key}"), &want[key], &got[key]))
+}
+
+/// In what the encoder beside a pretraining's record differs from the one that it wrote.
+fn encoder(record: &Record, step: &Step, matrix: &Matrix) -> Option<String> {
+    let Step::Pretrain { .. } = step else { return None };
+    let wrote = record.encoder_sha256.as_ref()?;
+    match sha256_of(&step.init_file(matrix)) {
+        Ok(there) if there == *wrote => None,
+        Ok(there) => Some(format!("the SHA-256 of its encoder is {there}, not {wrote}")),
+        Err(error) => Some(format!("its encoder cannot be read: {error}")),
+    }
 }
 
 /// Reads the records of all steps.
@@ -187,7 +237,8 @@ pub(super) fn read(steps: &[Step], matrix: &Matrix) -> Result<Board> {
         match step {
             Step::Pretrain { task, size } => {
                 let (task, size) = (task.clone(), *size);
-                board.pretrainings.push(Pretraining { task, size, folder, record });
+                let encoder = sha256_of(&step.init_file(matrix)).ok();
+                board.pretrainings.push(Pretraining { task, size, folder, record, encoder });
             }
             Step::Finetune { init, size, epochs, .. } => {
                 let same = |cell: &&mut Cell| {
@@ -225,6 +276,7 @@ mod tests {
         let code = |commit: Option<&str>| Code {
             version: "0.1.0".into(),
             commit: commit.map(str::to_owned),
+            whole: Value::Null,
         };
         assert_eq!(code(Some("c0ffee")).committed(), Some(("c0ffee", false)));
         assert_eq!(code(Some("c0ffee+12ab")).committed(), Some(("c0ffee", true)));

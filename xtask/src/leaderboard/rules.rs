@@ -51,9 +51,10 @@ fn weights(record: &Record, cell: &Cell, board: &Board) -> Result<(), String> {
     match began {
         InitialWeights::Random { seed, ref sha256 } => {
             is_random(seed, record.seed, sha256)?;
-            same_as_others(record, sha256, board)
+            same_as_others(record, sha256, board)?;
+            named(record, "random")
         }
-        InitialWeights::File { pretrained, .. } => {
+        InitialWeights::File { sha256, pretrained } => {
             let Some(pretrained) = pretrained else {
                 return Err("the file of initial weights does not say how it came to be".into());
             };
@@ -67,10 +68,13 @@ fn weights(record: &Record, cell: &Cell, board: &Board) -> Result<(), String> {
                 return Err("the initial weights were pretrained on other pictures".into());
             }
             let same = |run: &&Pretraining| (run.size, &run.task) == (cell.size, &cell.init);
-            if let Some(run) = board.pretrainings.iter().find(same) {
-                agrees(&pretrained, &run.record)?;
-            }
-            chain(&pretrained)
+            let Some(run) = board.pretrainings.iter().find(same) else {
+                return Err("no record of the pretraining proves the initial weights".into());
+            };
+            agrees(&pretrained, &run.record)?;
+            chain(&pretrained)?;
+            same_file(&sha256, run)?;
+            named(record, &format!("sha256:{sha256}"))
         }
     }
 }
@@ -78,6 +82,15 @@ fn weights(record: &Record, cell: &Cell, board: &Board) -> Result<(), String> {
 fn read(record: &Record) -> Result<InitialWeights, String> {
     serde_json::from_value(record.initial_weights.clone())
         .map_err(|_| "the record does not tell what the initial weights were".into())
+}
+
+/// Whether the recipe names the initial weights that the record tells.
+fn named(record: &Record, init: &str) -> Result<(), String> {
+    if record.recipe["init"] == init {
+        Ok(())
+    } else {
+        Err("the recipe names other initial weights than the record".into())
+    }
 }
 
 /// Follows the links back to where the weights were drawn.
@@ -132,6 +145,30 @@ fn agrees(pretrained: &Pretrained, run: &Record) -> Result<(), String> {
     } else {
         Err("the initial weights tell another pretraining than its record".into())
     }
+}
+
+/// Whether a run began with the very file that the pretraining wrote, and that still lies there.
+fn same_file(sha256: &str, run: &Pretraining) -> Result<(), String> {
+    let Some(wrote) = &run.record.encoder_sha256 else {
+        return Err(
+            "the record of the pretraining is of an earlier version, which does not tell the \
+                    SHA-256 of its encoder: nothing proves that the initial weights are its own"
+                .into(),
+        );
+    };
+    if sha256 != wrote {
+        return Err(
+            "the initial weights are not the encoder that the pretraining wrote: its record \
+                    has another SHA-256"
+                .into(),
+        );
+    }
+    if run.encoder.as_ref().is_some_and(|there| there != wrote) {
+        return Err(
+            "the encoder of the pretraining was changed after its record was written".into()
+        );
+    }
+    Ok(())
 }
 
 /// Validation at no more than the training size.

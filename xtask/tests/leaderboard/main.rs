@@ -48,11 +48,14 @@ mkdir -p "$out"
 sha256() { sha256sum | cut -d' ' -f1; }
 random() { echo "{\"kind\":\"random\",\"seed\":$1,\"sha256\":\"$(echo "$1" | sha256)\"}"; }
 accuracy=null; correct=null; percent=0; from=$(random "$seed")
-if [ "$kind" = pretrain ]; then echo "$task $seed $epochs" > "$out/encoder.safetensors"
-elif [ "$init" = random ]; then percent=$((30 + seed))
+if [ "$kind" = pretrain ]; then
+  echo "$task $seed $epochs" > "$out/encoder.safetensors"
+  wrote="\"encoder_sha256\":\"$(sha256 < "$out/encoder.safetensors")\","
+elif [ "$init" = random ]; then percent=$((30 + seed)); named='"init":"random",'
 else
   percent=$((40 + 2 * seed))
   read -r puzzle first passes < "$init"
+  named="\"init\":\"sha256:$(sha256 < "$init")\","
   from="{\"kind\":\"file\",\"sha256\":\"$(sha256 < "$init")\",\"pretrained\":{
     \"task\":\"$puzzle\",\"seed\":$first,\"epochs\":$passes,\"fingerprint\":\"f\",
     \"pretrained_on\":[\"train\",\"unsup\"],\"initial_weights\":$(random "$first")}}"
@@ -69,11 +72,12 @@ done
 cat > "$out/record.json" <<END
 {"kind":"$kind","seed":$seed,"seconds":2.5,
  "recipe":{"size":$size,"epochs":$epochs,"encoder":"$encoder","batch_size":$batchsize,
-           "task":"$task","include_val_pixels":${val:-false},"line":"the recipe in one line"},
+           "task":"$task","include_val_pixels":${val:-false},"seed":$seed,$named
+           "line":"the recipe in one line"},
  "data":{"name":"sample","fingerprint":"f","pretrained_on":["train","unsup"]},
  "code":{"version":"0.1.0","commit":"c0ffee"},
  "machine":{"processor":"abacus","threads":2},
- "initial_weights":$from,
+ "initial_weights":$from,$wrote
  "epochs":[$list],
  "result":{"accuracy":$accuracy,"correct":$correct,"total":600,"size":$size,"views":1}}
 END
@@ -264,6 +268,34 @@ fn another_runs_record_is_refused() {
     assert!(errors.contains("--out"), "{errors}");
     fs::remove_file(bench.record("finetune-32px-2ep-random-s1")).unwrap();
     bench.works(&small);
+
+    // Whatever the directory's name is a hash of: a table names what differs, and leaves it out.
+    let sound = fs::read(bench.record("finetune-32px-2ep-random-s1")).unwrap();
+    type Forge = fn(&mut Value);
+    let forgeries: [(&str, Forge); 8] = [
+        ("recipe encoder \"vgg\", not", |record| record["recipe"]["encoder"] = "vgg".into()),
+        ("recipe learning_rate 9.0, not null", |record| {
+            record["recipe"]["learning_rate"] = 9.0.into();
+        }),
+        ("recipe clip 1, not null", |record| record["recipe"]["clip"] = 1.into()),
+        ("recipe batch_size null, not 32", |record| {
+            record["recipe"].as_object_mut().unwrap().remove("batch_size");
+        }),
+        ("fingerprint \"g\", not \"f\"", |record| record["data"]["fingerprint"] = "g".into()),
+        ("code commit \"beef\", not \"c0ffee\"", |record| record["code"]["commit"] = "beef".into()),
+        ("code jpeg_decoder \"mine\"", |record| record["code"]["jpeg_decoder"] = "mine".into()),
+        ("seed 2, not 1", |record| record["seed"] = 2.into()),
+    ];
+    for (words, forge) in forgeries {
+        bench.forge("finetune-32px-2ep-random-s1", forge);
+        let output = bench.run(&[&small[..], &["--report"]].concat(), "none");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains(words) && errors.contains("does not count"), "{words}: {errors}");
+        assert!(errors.contains("1 of 7 cells are missing: 2 (fine"), "{words}: {errors}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains("| 31.00 ± 1.41 "), "{words}: {printed}");
+        fs::write(bench.record("finetune-32px-2ep-random-s1"), &sound).unwrap();
+    }
 
     let encoder = bench.run_folder("pretrain-32px-2ep-jigsaw-s0").join("encoder.safetensors");
     fs::write(encoder, "other weights").unwrap();

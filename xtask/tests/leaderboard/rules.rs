@@ -97,6 +97,25 @@ fn broken_rules_are_marked_everywhere() {
             }),
         ),
         (
+            "not the encoder that the pretraining wrote",
+            jigsaw,
+            forge(jigsaw, |record| {
+                record["initial_weights"]["sha256"] = "d".repeat(64).into();
+            }),
+        ),
+        (
+            "names other initial weights than the record",
+            jigsaw,
+            forge(jigsaw, |record| record["recipe"]["init"] = "sha256:other".into()),
+        ),
+        (
+            "an earlier version, which does not tell the SHA-256",
+            jigsaw,
+            forge("pretrain-32px-2ep-jigsaw-s0", |record| {
+                record.as_object_mut().unwrap().remove("encoder_sha256");
+            }),
+        ),
+        (
             "scored at 64 px, above the training size",
             random,
             forge(random, |record| {
@@ -157,6 +176,56 @@ fn broken_rules_are_marked_everywhere() {
         assert!(!page.contains(&format!("|32|2|[pretext, {init}]")), "{words}");
         assert!(page.contains("left out for a broken rule"), "{words}");
     }
+}
+
+#[test]
+fn an_encoder_is_what_its_record_says() {
+    let small = ["--sizes", "32", "--epochs", "2", "--init", "random,jigsaw"];
+    let report = [&small[..], &["--report"]].concat();
+    let bench = Bench::new();
+    let pretraining = "pretrain-32px-2ep-jigsaw-s0";
+    bench.works(&[&small[..], &["--launcher", "print"]].concat());
+    bench.works(&["--cell", "0"]);
+    // Other weights under the same story, before anything begins with them.
+    let encoder = bench.run_folder(pretraining).join("encoder.safetensors");
+    let honest = fs::read_to_string(&encoder).unwrap();
+    fs::write(&encoder, honest.clone() + "other numbers\n").unwrap();
+    let output = bench.run(&small, "none");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.contains("SHA-256 of its encoder") && output.status.code() == Some(2),
+        "{errors}"
+    );
+    for index in 1..7 {
+        bench.works(&["--cell", &index.to_string()]);
+    }
+    let swapped = "| jigsaw †1";
+    let note = |printed: &str| {
+        let note = printed.lines().find(|line| line.starts_with("†1 ")).unwrap_or_default();
+        note.to_owned()
+    };
+    let printed = bench.works(&report);
+    assert!(printed.contains(swapped), "{printed}");
+    assert!(note(&printed).contains("its record has another SHA-256"), "{printed}");
+    // Put back, it is still not what the runs began with.
+    fs::write(&encoder, honest).unwrap();
+    let printed = bench.works(&report);
+    assert!(note(&printed).contains("its record has another SHA-256"), "{printed}");
+
+    let bench = Bench::new();
+    bench.works(&small);
+    assert!(!bench.works(&report).contains('†'));
+    // Swapped after the runs.
+    let encoder = bench.run_folder(pretraining).join("encoder.safetensors");
+    fs::write(&encoder, "jigsaw 0 2\nother numbers\n").unwrap();
+    let printed = bench.works(&report);
+    assert!(note(&printed).contains("was changed after its record"), "{printed}");
+    // Without the pretraining's record, the runs have only their own word.
+    fs::remove_file(bench.record(pretraining)).unwrap();
+    let output = bench.run(&report, "none");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(note(&printed).contains("no record of the pretraining"), "{printed}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 /// Copies a folder and all below it.
