@@ -5,8 +5,10 @@ mod cuda_toolkit;
 mod fetch_data;
 mod leaderboard;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 
@@ -38,6 +40,10 @@ fn main() -> ExitCode {
         Err(help) => help.exit(),
     };
     match done {
+        Ok(()) if UNTOLD.load(Ordering::Relaxed) => {
+            say_error("error: standard output cannot be written to");
+            ExitCode::FAILURE
+        }
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line, causes included. Returning the error from main would print its Debug
@@ -83,16 +89,29 @@ fn root() -> PathBuf {
     here.parent().map_or(here.clone(), PathBuf::from)
 }
 
+/// Whether a reader closed its pipe: it has seen what it wanted, and nothing is said of that.
+static UNREAD: AtomicBool = AtomicBool::new(false);
+/// Whether results were lost in another way, on a full disk for one.
+static UNTOLD: AtomicBool = AtomicBool::new(false);
+
 /// One line on standard output.
-#[expect(clippy::print_stdout, reason = "the one place where results are printed")]
 fn say(line: impl std::fmt::Display) {
-    println!("{line}");
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        let lost = if error.kind() == std::io::ErrorKind::BrokenPipe { &UNREAD } else { &UNTOLD };
+        lost.store(true, Ordering::Relaxed);
+    }
 }
 
-/// One line on standard error.
-#[expect(clippy::print_stderr, reason = "the one place where messages are printed")]
+/// One line on standard error, where somebody reads it.
 fn say_error(line: &str) {
-    eprintln!("{line}");
+    if writeln!(std::io::stderr(), "{line}").is_err() {
+        UNREAD.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether nobody reads on: what goes on for hours stops, as by a signal.
+fn is_unread() -> bool {
+    UNREAD.load(Ordering::Relaxed)
 }
 
 /// A path as a person would type it here: relative to the current folder where it lies below.

@@ -57,7 +57,8 @@ impl Local<'_> {
     /// Runs the cells that are not done, each after the one it begins with.
     ///
     /// A cell that fails does not keep the others from running; what another process works on is
-    /// waited for.
+    /// waited for. Signals stop it, and so does a reader of standard error that closed the pipe: runs
+    /// under way get a TERM and leave a checkpoint, and none is started.
     pub(super) fn run(&self, wanted: &[usize]) -> Result<()> {
         let stop = stop_on_signals()?;
         let done = |&index: &usize| self.cells[index].is_done(self.out);
@@ -77,7 +78,9 @@ impl Local<'_> {
         let mut running: Vec<Running> = Vec::new();
         let mut memory = Memory::default();
         let mut passed_on = false;
-        loop {
+        'looks: loop {
+            // A reader who closed the pipe asks for the same as a signal: stop with a checkpoint.
+            stop.fetch_or(crate::is_unread(), Ordering::Relaxed);
             if stop.load(Ordering::Relaxed) && !passed_on {
                 passed_on = true;
                 running.iter().for_each(|run| terminate(&run.child));
@@ -123,6 +126,9 @@ impl Local<'_> {
                         self.cells[index].name,
                         if wait { ", which another process works on" } else { "" }
                     ));
+                    if crate::is_unread() {
+                        continue 'looks;
+                    }
                     let taken: Vec<_> = running.iter().map(|run| run.gpu.as_deref()).collect();
                     let gpu = gpus::next(&gpus, &taken).map(str::to_owned);
                     let child = self.start(index, wait, jobs > 1, threads, gpu.as_deref())?;

@@ -1,7 +1,8 @@
 //! Cells, recipes and launchers: nothing is lost, done twice or counted twice.
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -188,6 +189,53 @@ fn runs_go_on_side_by_side_and_a_watcher_sees_them() {
     let order = bench.log().iter().position(|run| run.starts_with("pretrain")).unwrap();
     let first = bench.log().iter().position(|run| run.contains("encoder.safetensors")).unwrap();
     assert!(order < first, "an encoder was used before it was there");
+}
+
+#[test]
+fn a_reader_that_closed_the_pipe_stops_the_runs_and_leaves_none_behind() {
+    let bench = Bench::new();
+    for jobs in ["1", "2"] {
+        let done = bench.log().len();
+        let mut command = bench.command(&SMALL, "none");
+        command.args(["--jobs", jobs]).env("SLOW", "0.3");
+        let mut running = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut first = String::new();
+        BufReader::new(running.stderr.take().unwrap()).read_line(&mut first).unwrap();
+        assert!(first.starts_with("[1/7] pretrain") || jobs == "2", "{first}");
+        assert_eq!(running.wait().unwrap().code(), Some(130));
+        // What was under way when it noticed; it waited for that.
+        let begun = bench.log().len();
+        assert!(begun - done < 4, "{jobs}: {:?}", bench.log());
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(bench.log().len(), begun);
+    }
+    bench.works(&SMALL);
+    // A table's reader has seen enough: the files are written, and that is all.
+    for (closed, code) in [("stdout", 0), ("stderr", 2)] {
+        let args = if closed == "stdout" { &["--report"][..] } else { &["--epochs", "0"] };
+        let _ = fs::remove_file(bench.path("out/leaderboard.html"));
+        let mut command = bench.command(&[&SMALL[..], args].concat(), "none");
+        // An end of a pipe whose other end is closed before anything is written.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = if closed == "stdout" {
+            command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output()
+        } else {
+            command.stderr(writer).stdout(Stdio::piped()).spawn().unwrap().wait_with_output()
+        };
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && said.is_empty(), "{closed}: {said}");
+        assert_eq!(bench.path("out/leaderboard.html").exists(), closed == "stdout");
+    }
+    // What cannot be written for another reason is an error.
+    if let Ok(full) = fs::File::options().write(true).open("/dev/full") {
+        let mut command = bench.command(&[&SMALL[..], &["--report"]].concat(), "none");
+        let output = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("standard output") && output.status.code() == Some(1), "{said}");
+    }
 }
 
 #[test]
