@@ -1,54 +1,56 @@
 //! `--watch`: how the cells stand, read from their directories alone.
 
 use std::fs;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Value;
 
 use super::cells::{self, Frozen};
+use super::holders::{Holder, Leases};
 use super::rows::duration;
+use super::screen;
 use crate::say;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// How one cell stands.
-enum Standing {
+pub(super) enum Standing {
     Done(Option<f64>),
-    /// The share that is done, and what is said of it.
+    /// The share that is done, the seconds that are left, and what is said of it.
     UnderWay(f64, Option<f64>, String),
+    /// Begun, and nobody works on it.
+    Left(f64, String),
     Waiting,
 }
 
-/// Shows the cells that the last start asked for until all of them are done.
+/// Shows the cells that the last start asked for until all of them are done, or nobody looks on.
 pub(super) fn run(out: &Path) -> Result<()> {
     let screen = std::io::stdout().is_terminal();
-    let mut before = Vec::new();
+    let (mut before, mut leases) = (Vec::new(), Leases::default());
     loop {
         let cells = cells::read(out)?;
-        let wanted = cells::wanted(out, &cells)?;
+        let wanted = cells::wanted(out, &cells)?.into_iter().map(|index| &cells[index]);
         let standings: Vec<(&Frozen, Standing)> =
-            wanted.iter().map(|&index| (&cells[index], standing(&cells[index], out))).collect();
+            wanted.map(|cell| (cell, standing(cell, out, &mut leases))).collect();
         let done =
             standings.iter().filter(|(_, standing)| matches!(standing, Standing::Done(_))).count();
-        let mut lines: Vec<String> = standings.iter().map(line).collect();
-        lines.push(summary(&standings, done));
+        let summary = summary(&standings, done);
         if screen {
-            // Home, then each line to its end, then what is left of the screen.
-            let text = lines.join("\x1b[K\n");
-            let _ = write!(std::io::stdout(), "\x1b[H{text}\x1b[K\n\x1b[J");
-            let _ = std::io::stdout().flush();
+            say(screen::frame(&standings, &summary));
         } else {
+            let mut lines: Vec<String> = standings.iter().map(line).collect();
+            lines.push(summary);
             lines.iter().filter(|line| !before.contains(*line)).for_each(say);
+            before = lines;
         }
-        if done == standings.len() {
+        if done == standings.len() || crate::is_unread() {
             return Ok(());
         }
-        before = lines;
         thread::sleep(EVERY);
     }
 }
@@ -57,7 +59,7 @@ fn json(path: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-fn standing(cell: &Frozen, out: &Path) -> Standing {
+fn standing(cell: &Frozen, out: &Path, leases: &mut Leases) -> Standing {
     let folder = out.join(&cell.name);
     if cell.is_done(out) {
         let record = json(&folder.join("record.json"));
@@ -72,31 +74,19 @@ fn standing(cell: &Frozen, out: &Path) -> Standing {
     if let Some(accuracy) = number("val_accuracy") {
         told += &format!("  val accuracy {:.2} %", 100.0 * accuracy);
     }
-    let (host, released) = holder(&folder);
-    told += &if released { "  stopped".into() } else { format!("  on {host}") };
-    Standing::UnderWay(
-        number("share").unwrap_or(0.0),
-        number("remaining").filter(|_| !released),
-        told,
-    )
+    let share = number("share").unwrap_or(0.0);
+    match leases.holder(&folder, Instant::now()) {
+        Holder::Lives(host) => {
+            Standing::UnderWay(share, number("remaining"), told + &format!("  on {host}"))
+        }
+        Holder::Nobody => Standing::Left(share, format!("stopped  {told}")),
+        Holder::Silent(host, since) => {
+            Standing::Left(share, format!("no sign of life from {host} since {since}  {told}"))
+        }
+    }
 }
 
-/// The host of the highest lease, and whether it was let go of.
-fn holder(folder: &Path) -> (String, bool) {
-    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let number = |name: std::ffi::OsString| -> Option<u32> {
-        name.to_str()?.strip_prefix("lease.")?.strip_suffix(".json")?.parse().ok()
-    };
-    let lease = names.filter_map(number).max();
-    let lease = lease.and_then(|number| json(&folder.join(format!("lease.{number}.json"))));
-    let lease = lease.unwrap_or_default();
-    (
-        lease["host"].as_str().unwrap_or("an unknown host").into(),
-        lease["released"].as_bool().unwrap_or(false),
-    )
-}
-
-fn line((cell, standing): &(&Frozen, Standing)) -> String {
+pub(super) fn line((cell, standing): &(&Frozen, Standing)) -> String {
     let told = match standing {
         Standing::Done(Some(accuracy)) => format!("done  val accuracy {:.2} %", 100.0 * accuracy),
         Standing::Done(None) => "done".into(),
@@ -105,13 +95,14 @@ fn line((cell, standing): &(&Frozen, Standing)) -> String {
                 remaining.map_or(String::new(), |seconds| format!("  ETA {}", duration(seconds)));
             format!("{:3.0} %  {told}{eta}", 100.0 * share)
         }
+        Standing::Left(share, told) => format!("{:3.0} %  {told}", 100.0 * share),
         Standing::Waiting => "waits".into(),
     };
     format!("{:>4}  {}  {told}", cell.index, cell.name)
 }
 
-/// What is done, the mean accuracy of each kind of initial weights so far, and the time that is
-/// left for what is under way.
+/// What is done, the time that is left for what is under way, and the mean accuracy of each kind of
+/// initial weights so far.
 fn summary(standings: &[(&Frozen, Standing)], done: usize) -> String {
     let mut groups: Vec<(&str, Vec<f64>)> = Vec::new();
     for (cell, standing) in standings {
@@ -125,16 +116,16 @@ fn summary(standings: &[(&Frozen, Standing)], done: usize) -> String {
         }
     }
     let mut text = format!("{done} of {} cells done", standings.len());
-    for (row, accuracies) in groups {
-        let mean = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
-        text += &format!("; {row} {:.2} % ({})", 100.0 * mean, accuracies.len());
-    }
     let left = standings.iter().filter_map(|(_, standing)| match standing {
         Standing::UnderWay(_, remaining, _) => *remaining,
         _ => None,
     });
     if let Some(longest) = left.max_by(f64::total_cmp) {
         text += &format!("; ETA of what is under way {}", duration(longest));
+    }
+    for (row, accuracies) in groups {
+        let mean = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
+        text += &format!("; {row} {:.2} % ({})", 100.0 * mean, accuracies.len());
     }
     text
 }
