@@ -35,6 +35,7 @@ __device__ __forceinline__ void run(const uint8_t *pictures, const uint32_t *par
                                     uint8_t *memory, void *out) {
     extern __shared__ uint4 shared[];
     __shared__ unsigned long long total;
+    __shared__ uint32_t table[pretext::TABLE];
     const pretext::Batch &batch = *(const pretext::Batch *)params;
     const uint64_t canvas = PLACE == GLOBAL ? batch.canvas : 0;
     const uint64_t scratch = PLACE == SHARED ? 0 : batch.scratch;
@@ -44,15 +45,16 @@ __device__ __forceinline__ void run(const uint8_t *pictures, const uint32_t *par
     uint8_t *rest = PLACE == SHARED ? own + batch.canvas : memory + canvas;
     uint8_t *spill = memory + canvas + scratch;
     Threads block(&total);
+    pretext::fill_table(block, batch, table);
     for (uint32_t view = blockIdx.x; view < batch.views; view += gridDim.x) {
-        pretext::make_view(block, params, view, pictures, planes, rest, spill, out);
+        pretext::make_view(block, params, view, pictures, planes, rest, spill, table, out);
     }
 }
 
 }  // namespace
 
 #define KERNEL(NAME, PLACE)                                                                     \
-    extern "C" __global__ void __launch_bounds__(512, 2)                                        \
+    extern "C" __global__ void __launch_bounds__(480, 2)                                        \
         NAME(const uint8_t *pictures, const uint32_t *params, uint8_t *memory, void *out) {     \
         run<PLACE>(pictures, params, memory, out);                                              \
     }

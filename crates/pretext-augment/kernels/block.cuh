@@ -10,9 +10,11 @@
 #ifdef __CUDACC__
 #define PRETEXT_FN __host__ __device__ __forceinline__
 #define PRETEXT_UNROLL _Pragma("unroll")
+#define PRETEXT_ROLLED _Pragma("unroll 1")
 #else
 #define PRETEXT_FN inline
 #define PRETEXT_UNROLL
+#define PRETEXT_ROLLED
 #endif
 
 namespace pretext {

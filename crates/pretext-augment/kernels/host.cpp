@@ -64,19 +64,21 @@ int main() {
         const uint32_t threads = header[0];
         std::vector<uint32_t> params(header[1] / 4);
         // What follows the last picture is read and must not matter.
-        std::vector<uint8_t> pictures(header[2] + 8, 0xee);
+        std::vector<uint8_t> pictures(header[2] + 16, 0xee);
         if (!read(params.data(), header[1]) || !read(pictures.data(), header[2])) return 1;
         const pretext::Batch &batch = *(const pretext::Batch *)params.data();
         // Whatever is read before it is written shows.
         std::vector<uint8_t> canvas(batch.canvas, 0xa5), scratch(batch.scratch, 0x5a);
         std::vector<uint8_t> spill(batch.spill, 0xc3), out(header[3], 0xff);
+        std::vector<uint32_t> table(pretext::TABLE, 0xdeadbeef);
         Shared shared(threads);
         std::vector<std::thread> others;
         const auto work = [&](uint32_t thread) {
             Threads block{thread, threads, &shared};
+            pretext::fill_table(block, batch, table.data());
             for (uint32_t view = 0; view < batch.views; view++) {
                 pretext::make_view(block, params.data(), view, pictures.data(), canvas.data(),
-                                   scratch.data(), spill.data(), out.data());
+                                   scratch.data(), spill.data(), table.data(), out.data());
             }
         };
         for (uint32_t thread = 1; thread < threads; thread++) others.emplace_back(work, thread);

@@ -43,7 +43,8 @@ struct Step {
     uint32_t width, height; // RESAMPLE: the size it is brought to
     uint32_t number;        // LOAD, RESAMPLE: 1 to mirror. SOLARISE: threshold. FILL: colour.
                             // FILL_NOISE: first byte. TILES: tiles a side
-    uint32_t channels;      // a bit for each channel that is written or copied
+    uint32_t channels;      // a bit for each channel that is written or copied. RESAMPLE: 1 if it is
+                            // the view's last step, and writes the view
 };
 static_assert(sizeof(Step) == 64, "the host writes 16 words a step");
 
@@ -57,8 +58,7 @@ static_assert(sizeof(View) == 24, "the host writes 6 words a view");
 // How a channel is normalised.
 struct Channel {
     float mean, deviation;
-    float inverse, rest; // 1 / deviation, and what is missing from that
-    uint32_t exact;      // whether multiplying by these gives the quotient's last bit
+    float scale, shift; // a byte times this and that added: nearly the same
 };
 
 enum Number : uint32_t { F32 = 0, BF16 = 1, F16 = 2 };
@@ -71,8 +71,9 @@ struct Batch {
     uint32_t number;               // what is written
     uint32_t channels_last;        // [H, W, 3] instead of [3, H, W]
     uint32_t canvas, scratch, spill; // bytes of memory for a view
+    uint32_t scaled;               // 1 if scale and shift, rounded to bf16, give the right bits
     Channel channel[3];
 };
-static_assert(sizeof(Batch) == 100, "the host writes 25 words");
+static_assert(sizeof(Batch) == 92, "the host writes 23 words");
 
 }  // namespace pretext

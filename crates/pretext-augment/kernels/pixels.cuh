@@ -7,13 +7,13 @@
 
 namespace pretext {
 
-// A picture in device memory, or what of one is looked at. At least 8 bytes follow its last pixel.
+// A picture in device memory, or what of one is looked at. At least 16 bytes follow its last pixel.
 struct Source {
     const uint8_t *bytes;
-    uint64_t stride; // from row to row
+    uint32_t stride; // from row to row
     uint32_t width, height;
 
-    PRETEXT_FN const uint8_t *at(uint32_t x, uint32_t y) const { return bytes + y * stride + 3 * x; }
+    PRETEXT_FN const uint8_t *at(uint32_t x, uint32_t y) const { return bytes + (uint64_t)y * stride + 3 * x; }
 };
 
 // Three planes of bytes. Rows begin at multiples of four; what lies between them is anything.
@@ -42,20 +42,6 @@ struct Scratch {
     }
 };
 
-// Four bytes from anywhere. On a device up to seven that follow are read too.
-PRETEXT_FN uint32_t four_bytes(const uint8_t *at) {
-#ifdef __CUDA_ARCH__
-    const uint32_t shift = 8 * (uint32_t)((uintptr_t)at & 3);
-    // No read-only loads: a second resizing reads what the same kernel wrote.
-    const uint32_t *word = (const uint32_t *)((uintptr_t)at & ~(uintptr_t)3);
-    return __funnelshift_r(word[0], word[1], shift);
-#else
-    uint32_t word;
-    memcpy(&word, at, 4);
-    return word;
-#endif
-}
-
 PRETEXT_FN uint32_t byte_of(uint32_t word, uint32_t i) { return word >> (8 * i) & 0xff; }
 
 PRETEXT_FN uint32_t word_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
@@ -75,6 +61,43 @@ PRETEXT_FN uint32_t chosen(uint32_t a, uint32_t b, uint32_t which) {
     return out;
 #endif
 }
+
+// The 32 bits that begin at a bit of 64: at that number modulo 32.
+PRETEXT_FN uint32_t shifted(uint32_t low, uint32_t high, uint32_t bits) {
+#ifdef __CUDA_ARCH__
+    return __funnelshift_r(low, high, bits);
+#else
+    return (uint32_t)(((uint64_t)high << 32 | low) >> (bits & 31));
+#endif
+}
+
+// Bytes that are read or written at once.
+struct alignas(8) Eight {
+    uint32_t words[2];
+};
+struct alignas(16) Sixteen {
+    uint32_t words[4];
+};
+
+// Four pixels as they lie in a picture, from anywhere: four words around them. Up to four bytes
+// that follow are read too.
+struct Twelve {
+    uint32_t words[4], shift;
+
+    PRETEXT_FN static Twelve at(const uint8_t *from) {
+        Twelve twelve;
+        twelve.shift = 8 * (uint32_t)(uintptr_t)from;
+#ifdef __CUDA_ARCH__
+        // Not in shared memory. No read-only loads: a second resizing reads what the same kernel wrote.
+        __builtin_assume(__isGlobal(from));
+#endif
+        const uint32_t *words = (const uint32_t *)((uintptr_t)from & ~(uintptr_t)3);
+        for (uint32_t i = 0; i < 4; i++) twelve.words[i] = words[i];
+        return twelve;
+    }
+
+    PRETEXT_FN uint32_t word(uint32_t i) const { return shifted(words[i], words[i + 1], shift); }
+};
 
 // Two weights of 16 bits times two bytes, added: bytes 0 and 1, or 2 and 3.
 PRETEXT_FN uint32_t dot_low(uint32_t weights, uint32_t bytes, uint32_t sum) {

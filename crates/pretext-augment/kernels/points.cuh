@@ -140,16 +140,12 @@ PRETEXT_FN void apply_points(Block &block, const Canvas &canvas, const Points &p
     }
 }
 
-// The same, and the mean luma of what comes out.
+// The mean luma of the canvas.
 template <class Block>
-PRETEXT_FN float apply_and_mean(Block &block, const Canvas &canvas, const Points &points) {
+PRETEXT_FN float mean_luma(Block &block, const Canvas &canvas) {
     uint64_t sum = 0;
     for (Walk walk(block, canvas.pitch / 4, canvas.height); walk.inside(); walk.next()) {
-        Pixels pixels = Pixels::of(canvas, walk.x, walk.y);
-        if (points.count > 0) {
-            points.apply(pixels);
-            pixels.store(canvas, walk.x, walk.y);
-        }
+        const Pixels pixels = Pixels::of(canvas, walk.x, walk.y);
         const uint32_t inside = least(4, canvas.width - 4 * walk.x);
         for (uint32_t i = 0; i < 4; i++) {
             const auto &v = pixels.values;

@@ -7,6 +7,9 @@
 #include "blur.cuh"
 #include "load.cuh"
 #include "places.cuh"
+#include "points.cuh"
+#include "resample.cuh"
+#include "spare.cuh"
 #include "write.cuh"
 
 namespace pretext {
@@ -14,7 +17,8 @@ namespace pretext {
 // Carries out a step that is not on single pixels.
 template <class Block>
 PRETEXT_FN void carry_out(Block &block, const Step &step, const uint32_t *data, Source &source,
-                          Canvas &canvas, const Scratch &scratch, uint8_t *spill) {
+                          Canvas &canvas, const Scratch &scratch, uint8_t *spill,
+                          const Output &output) {
     uint8_t *spare = scratch.bytes;
     switch (step.kind) {
     case LOAD:
@@ -23,7 +27,7 @@ PRETEXT_FN void carry_out(Block &block, const Step &step, const uint32_t *data, 
         break;
     case RESAMPLE:
         canvas = Canvas(canvas.planes, step.other.width, step.other.height);
-        resample(block, source, step, canvas, scratch);
+        resample(block, source, step, canvas, scratch, output);
         break;
     case INTERLEAVE:
         source = interleave(block, canvas, spill);
@@ -59,41 +63,46 @@ PRETEXT_FN void carry_out(Block &block, const Step &step, const uint32_t *data, 
 }
 
 // Makes the view of a number. `planes`, `scratch` and `spill` are of the sizes that the batch says
-// and of this block alone.
+// and of this block alone; `table` is filled.
 template <class Block>
 PRETEXT_FN void make_view(Block &block, const uint32_t *params, uint32_t index,
                           const uint8_t *pictures, uint8_t *planes, uint8_t *scratch_bytes,
-                          uint8_t *spill, void *out) {
+                          uint8_t *spill, const uint32_t *table, void *out) {
     const Batch &batch = *(const Batch *)params;
     const View &view = ((const View *)(params + sizeof(Batch) / 4))[index];
     const Step *steps = (const Step *)(params + batch.steps_at) + view.first;
     const uint32_t *data = params + batch.data_at;
     const Scratch scratch{scratch_bytes, batch.scratch};
     const uint64_t offset = (uint64_t)view.picture_high << 32 | view.picture_low;
-    Source source{pictures + offset, 3 * (uint64_t)view.width, view.width, view.height};
+    Source source{pictures + offset, 3 * view.width, view.width, view.height};
     Canvas canvas(planes, 0, 0);
+    const Output output(batch, index, table, out);
+    bool written = false;
     // Steps on single pixels wait until something needs their result.
     Points waiting{steps, 0, 0.0f};
-    for (uint32_t s = 0; s < view.steps; s++) {
+    for (uint32_t s = 0; s <= view.steps; s++) {
         const Step &step = steps[s];
-        if (is_point(step.kind)) {
+        if (s < view.steps && is_point(step.kind)) {
             waiting.count += 1;
             continue;
         }
+        if (waiting.count > 0) {
+            apply_points(block, canvas, waiting);
+            block.sync();
+        }
+        if (s == view.steps) break;
         if (step.kind == MEAN) {
-            waiting.mean = apply_and_mean(block, canvas, waiting);
+            waiting.mean = mean_luma(block, canvas);
         } else {
-            if (waiting.count > 0) {
-                apply_points(block, canvas, waiting);
-                block.sync();
-            }
-            carry_out(block, step, data, source, canvas, scratch, spill);
+            carry_out(block, step, data, source, canvas, scratch, spill, output);
+            written = step.kind == RESAMPLE && step.channels != 0;
         }
         block.sync();
         waiting.steps = steps + s + 1;
         waiting.count = 0;
     }
-    write(block, batch, index, canvas, waiting, out);
+    if (written) return;
+    output.write(block, canvas, 0);
     block.sync();
 }
 

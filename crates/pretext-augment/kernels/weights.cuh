@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "block.cuh"
+#include "pixels.cuh"
 
 namespace pretext {
 
@@ -39,8 +39,10 @@ struct Windows {
         pairs = ((uint32_t)(reached < from ? reached : from) + 1) / 2;
     }
 
-    // The first input pixel of output pixel `i`. Its weights are written `apart` numbers apart.
-    PRETEXT_FN uint32_t write(uint32_t i, int16_t *weights, uint32_t apart) const {
+    // The first input pixel of output pixel `i`. A word for each pair of its weights is written,
+    // `apart` words apart: the weights doubled, as the first pass takes them, or their lower and then
+    // their upper bytes, as the second does.
+    PRETEXT_FN uint32_t write(uint32_t i, uint32_t *words, uint32_t apart, bool doubled) const {
         const double centre = ((double)i + 0.5) * scale, inverse = 1.0 / reach;
         const double start = centre - reach + 0.5, end = centre + reach + 0.5;
         const uint32_t first = start > 0.0 ? (uint32_t)start : 0;
@@ -51,11 +53,14 @@ struct Windows {
         const double unit = 16384.0 / sum;
         int32_t before = 0;
         sum = 0.0;
-        for (uint32_t k = 0; k < 2 * pairs; k++) {
+        for (uint32_t k = 0; k < 2 * pairs; k += 2) {
             sum += weight(k, first, past, nearest, inverse);
-            const int32_t up_to = nearest_whole(sum * unit);
-            weights[k * apart] = (int16_t)(up_to - before);
-            before = up_to;
+            const int32_t one = nearest_whole(sum * unit);
+            sum += weight(k + 1, first, past, nearest, inverse);
+            const int32_t two = nearest_whole(sum * unit);
+            const uint32_t a = (uint32_t)(one - before), b = (uint32_t)(two - one);
+            words[k / 2 * apart] = doubled ? 2 * a | b << 17 : chosen(a, b, 0x5140);
+            before = two;
         }
         return first;
     }
@@ -68,13 +73,14 @@ struct Windows {
     }
 };
 
+// Two sums of a first pass with doubled weights, in 128ths of a level and 16 bits each.
+PRETEXT_FN uint32_t first_pass_of(uint32_t a, uint32_t b) { return chosen(a, b, 0x6521); }
+
 // A coordinate beyond the border, reflected as often as it takes: `2 1 | 0 1 2 | 1 0`.
 PRETEXT_FN uint32_t reflected(int32_t at, uint32_t extent) {
     const int32_t last = (int32_t)extent - 1;
-    if (at >= 0 && at <= last) return (uint32_t)at;
-    if (last == 0) return 0;
-    at %= 2 * last;
-    if (at < 0) at += 2 * last;
+    if (at < 0) at = -at;
+    if (at > 2 * last) at = last > 0 ? at % (2 * last) : 0;
     return (uint32_t)(at < 2 * last - at ? at : 2 * last - at);
 }
 

@@ -1,134 +1,117 @@
-// From the canvas to what a network takes: `(byte / 255 - mean) / deviation` to the last bit.
+// From the canvas to what a network takes.
 #pragma once
 
-#include <math.h>
-#include <string.h>
-
+#include "numbers.cuh"
 #include "params.cuh"
-#include "points.cuh"
+#include "pixels.cuh"
 
 namespace pretext {
 
-PRETEXT_FN float normalised(const Channel &channel, uint32_t value) {
-    const float byte = (float)value;
-    if (!channel.exact) return (byte / 255.0f - channel.mean) / channel.deviation;
-    constexpr float inverse = 1.0f / 255.0f;
-    constexpr float rest = (float)(1.0 / 255.0 - (double)inverse);
-    const float unit = fmaf(byte, inverse, byte * rest) - channel.mean;
-    return fmaf(unit, channel.inverse, unit * channel.rest);
-}
-
-PRETEXT_FN uint32_t float_bits(float value) {
-#ifdef __CUDA_ARCH__
-    return __float_as_uint(value);
-#else
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return bits;
-#endif
-}
-
-// The nearest number of 16 bits, halves to even.
-PRETEXT_FN uint16_t bf16_bits(float value) {
-    const uint32_t bits = float_bits(value);
-    if (value != value) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-PRETEXT_FN uint16_t f16_bits(float value) {
-#ifdef __CUDA_ARCH__
-    uint16_t half;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(value));
-    return half;
-#else
-    const uint32_t bits = float_bits(value), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
-    if (size > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (size >> 13 & 0x3ff));
-    // From here on all is rounded to infinity.
-    if (size >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
-    if (size >= 0x38800000) {
-        return (uint16_t)(sign | (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13);
+// Numbers to where so many have room, 16 bytes in a store.
+template <class To, uint32_t COUNT>
+PRETEXT_FN void store(uint8_t *out, uint64_t at, const uint32_t (&numbers)[COUNT]) {
+    constexpr uint32_t IN_A_WORD = To::HALVES ? 2 : 1, STORES = COUNT / (4 * IN_A_WORD);
+    Sixteen *to = (Sixteen *)(out + at * (4 / IN_A_WORD));
+PRETEXT_UNROLL
+    for (uint32_t s = 0; s < STORES; s++) {
+        Sixteen sixteen;
+PRETEXT_UNROLL
+        for (uint32_t i = 0; i < 4; i++) {
+            const uint32_t first = IN_A_WORD * (4 * s + i);
+            if constexpr (To::HALVES) {
+                sixteen.words[i] = To::two(numbers[first], numbers[first + 1]);
+            } else {
+                sixteen.words[i] = numbers[first];
+            }
+        }
+        to[s] = sixteen;
     }
-    // Subnormal: in units of 2^-24, which adding 0.5 leaves in the lowest bits.
-    const float magnitude = fabsf(value) + 0.5f;
-    return (uint16_t)(sign | (float_bits(magnitude) - 0x3f000000));
-#endif
 }
 
-// Places for numbers, and how they are written.
-struct Floats {
-    typedef float Number;
-    PRETEXT_FN static float number(float value) { return value; }
-};
-struct Bf16s {
-    typedef uint16_t Number;
-    PRETEXT_FN static uint16_t number(float value) { return bf16_bits(value); }
-};
-struct F16s {
-    typedef uint16_t Number;
-    PRETEXT_FN static uint16_t number(float value) { return f16_bits(value); }
+// Where a view's numbers go: those of a pixel side by side, or planes of so many.
+struct Place {
+    uint8_t *out;
+    uint64_t plane;
+    bool channels_last;
 };
 
-// Four numbers to where four have room, in one store.
-template <class T>
-PRETEXT_FN void store_four(T *to, T a, T b, T c, T d) {
-    struct alignas(4 * sizeof(T)) Four {
-        T values[4];
-    };
-    *(Four *)to = Four{{a, b, c, d}};
+template <class To>
+PRETEXT_FN void store_one(uint8_t *out, uint64_t at, uint32_t number) {
+    if constexpr (To::HALVES) {
+        ((uint16_t *)out)[at] = To::one(number);
+    } else {
+        ((uint32_t *)out)[at] = number;
+    }
 }
 
-// Writes a view, with the last steps on single pixels on the way.
+// Writes rows of a view, of which the first is row `top`, eight pixels at a time.
 template <class To, class Block>
-PRETEXT_FN void write_as(Block &block, const Batch &batch, const Canvas &canvas,
-                         const Points &points, typename To::Number *out) {
-    typedef typename To::Number T;
-    const uint32_t width = canvas.width;
-    const uint64_t plane = (uint64_t)width * canvas.height;
-    for (Walk walk(block, canvas.pitch / 4, canvas.height); walk.inside(); walk.next()) {
-        Pixels pixels = Pixels::of(canvas, walk.x, walk.y);
-        points.apply(pixels);
-        T n[3][4];
-        for (uint32_t c = 0; c < 3; c++) {
-            for (uint32_t i = 0; i < 4; i++) {
-                n[c][i] = To::number(normalised(batch.channel[c], pixels.values[c][i]));
+PRETEXT_FN void write_eights(Block &block, const Place &place, const Canvas &rows, uint32_t top,
+                             const To &to) {
+    // Neither the canvas nor the view has anything between its rows.
+    for (uint32_t i = block.thread; i < rows.plane_bytes() / 8; i += block.threads) {
+        const uint64_t at = (uint64_t)top * rows.width + 8 * i;
+        Eight pixels[3];
+        for (uint32_t c = 0; c < 3; c++) pixels[c] = ((const Eight *)rows.row(c, 0))[i];
+        if (place.channels_last) {
+            uint32_t numbers[24];
+PRETEXT_UNROLL
+            for (uint32_t i = 0; i < 24; i++) {
+                numbers[i] = to.number(i % 3, pixels[i % 3].words[i / 12], i / 3 % 4);
             }
+            store<To>(place.out, 3 * at, numbers);
+            continue;
         }
-        const uint64_t at = (uint64_t)walk.y * width + 4 * walk.x;
-        if (width % 4 == 0 && batch.channels_last) {
-            T *to = out + 3 * at;
-            store_four(to, n[0][0], n[1][0], n[2][0], n[0][1]);
-            store_four(to + 4, n[1][1], n[2][1], n[0][2], n[1][2]);
-            store_four(to + 8, n[2][2], n[0][3], n[1][3], n[2][3]);
-        } else if (width % 4 == 0) {
-            for (uint32_t c = 0; c < 3; c++) {
-                store_four(out + c * plane + at, n[c][0], n[c][1], n[c][2], n[c][3]);
-            }
-        } else {
-            const uint32_t inside = least(4, width - 4 * walk.x);
-            for (uint32_t i = 0; i < 4; i++) {
-                if (i >= inside) break;
-                for (uint32_t c = 0; c < 3; c++) {
-                    out[batch.channels_last ? 3 * (at + i) + c : c * plane + at + i] = n[c][i];
-                }
-            }
+PRETEXT_UNROLL
+        for (uint32_t c = 0; c < 3; c++) {
+            uint32_t numbers[8];
+PRETEXT_UNROLL
+            for (uint32_t i = 0; i < 8; i++) numbers[i] = to.number(c, pixels[c].words[i / 4], i % 4);
+            store<To>(place.out, c * place.plane + at, numbers);
         }
     }
 }
 
-template <class Block>
-PRETEXT_FN void write(Block &block, const Batch &batch, uint32_t index, const Canvas &canvas,
-                      const Points &points, void *out) {
-    const uint64_t start = 3 * (uint64_t)index * canvas.width * canvas.height;
-    switch (batch.number) {
-    case BF16:
-        write_as<Bf16s>(block, batch, canvas, points, (uint16_t *)out + start);
-        break;
-    case F16:
-        write_as<F16s>(block, batch, canvas, points, (uint16_t *)out + start);
-        break;
-    default:
-        write_as<Floats>(block, batch, canvas, points, (float *)out + start);
+template <class To, class Block>
+PRETEXT_FN void write_as(Block &block, const Place &place, const Canvas &rows, uint32_t top,
+                         const To &to) {
+    if (rows.width % 8 == 0) return write_eights(block, place, rows, top, to);
+    for (Walk walk(block, rows.width, rows.height); walk.inside(); walk.next()) {
+        const uint64_t at = (uint64_t)(top + walk.y) * rows.width + walk.x;
+        for (uint32_t c = 0; c < 3; c++) {
+            const uint32_t number = to.number(c, rows.row(c, walk.y)[walk.x], 0);
+            store_one<To>(place.out, place.channels_last ? 3 * at + c : c * place.plane + at, number);
+        }
     }
 }
+
+// What writes a view.
+struct Output {
+    const Batch &batch;
+    const uint32_t *table;
+    Place place;
+
+    PRETEXT_FN Output(const Batch &batch, uint32_t view, const uint32_t *table, void *out)
+        : batch(batch), table(table),
+          place{(uint8_t *)out, (uint64_t)batch.width * batch.height, batch.channels_last != 0} {
+        place.out += 3 * view * place.plane * (batch.number == F32 ? 4 : 2);
+    }
+
+    // Writes rows of it, from `top` on.
+    template <class Block>
+    PRETEXT_FN void write(Block &block, const Canvas &rows, uint32_t top) const {
+        if (batch.number == F32) {
+            write_as(block, place, rows, top, Floats{table});
+        } else if (batch.scaled) {
+            Scaled scaled;
+            for (uint32_t c = 0; c < 3; c++) {
+                scaled.scale[c] = batch.channel[c].scale, scaled.shift[c] = batch.channel[c].shift;
+            }
+            write_as(block, place, rows, top, scaled);
+        } else {
+            write_as(block, place, rows, top, Halves{table});
+        }
+    }
+};
 
 }  // namespace pretext

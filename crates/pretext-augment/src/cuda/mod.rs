@@ -1,12 +1,13 @@
 //! Batches of views made on a GPU, from pictures that stay in its memory or pass through it.
 //!
 //! The kernels in `kernels/` do what [`Plan::apply`](crate::Plan::apply) and
-//! [`Normalise`](crate::Normalise) do, to the last bit; compiled for the processor, they are held
+//! [`Normalise`] do, to the last bit; compiled for the processor, they are held
 //! against them in this crate's tests.
 
 #![allow(unsafe_code)]
 
 mod link;
+mod place;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -20,26 +21,16 @@ use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Result, Storage, Tensor, bail};
 
 use self::link::Gpu;
-use crate::program::{Batch, Memory, Number};
+use self::place::{Place, fits};
+use crate::program::{Batch, Number};
 use crate::upload::{Bulk, Parcels};
 use crate::{Error, ImageRef, Layout, Normalise, Plan, Size};
 
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/augment.ptx"));
 const MODULE: &str = "pretext-augment";
 
-/// Threads of a block; the kernels are compiled for no more.
-const THREADS: u32 = 512;
-/// Blocks that a multiprocessor shall hold at a time; the kernels are compiled for it.
-const BLOCKS: u64 = 2;
-/// Bytes of shared memory that the kernels and the driver keep of a multiprocessor's, for each
-/// block.
-const KEPT: u64 = 2048;
-/// More scratch memory than this brings nothing.
-const ROOM: u64 = 1 << 20;
-/// Parts of a block's memory begin at multiples of this.
-const PART: u64 = 16;
-/// The kernels read four bytes at a time, the last ones beyond the end of the pictures.
-const BEYOND: usize = 8;
+/// The kernels read sixteen bytes at a time, the last ones beyond the end of the pictures.
+const BEYOND: usize = 16;
 /// Bytes of pinned memory that pictures pass through on their way to stay, twice.
 const CHUNK: usize = 32 << 20;
 /// Batches whose parameters may be under way: two views of a step, and of the next one.
@@ -266,7 +257,7 @@ impl Maker {
         let processors = about(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let (views, processors) = (batch.len() as u64, processors.max(1) as u64);
         let place = Place::choose(batch.memory(), shared.max(0) as u64);
-        let blocks = views.min(BLOCKS * processors) as u32;
+        let blocks = views.min(place.blocks * processors) as u32;
 
         let words = batch.words(normalise, layout, number, place.scratch as u32);
         let mut sent = self.params.lock().unwrap_or_else(PoisonError::into_inner);
@@ -288,7 +279,7 @@ impl Maker {
         kernel.set_attribute(limit, place.shared as i32).w()?;
         let config = LaunchConfig {
             grid_dim: (blocks, 1, 1),
-            block_dim: (THREADS, 1, 1),
+            block_dim: (place.threads(), 1, 1),
             shared_mem_bytes: place.shared as u32,
         };
         let mut builder = kernel.builder();
@@ -303,77 +294,9 @@ impl Maker {
     }
 }
 
-/// Whether the kernels, which count a block's bytes in 32 bits, can work in so much memory.
-fn fits(memory: Memory) -> bool {
-    let Memory { canvas, scratch, spill, .. } = memory;
-    [canvas, scratch, spill].iter().all(|&bytes| bytes <= u64::from(u32::MAX))
-}
-
-/// Where a block's memory lies.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    kernel: &'static str,
-    /// Bytes of shared memory.
-    shared: u64,
-    /// Bytes of the GPU's own memory.
-    global: u64,
-    /// Bytes for scratch, in either.
-    scratch: u64,
-}
-
-impl Place {
-    /// As near as it fits; `most` is what a block can have of shared memory.
-    fn choose(memory: Memory, most: u64) -> Self {
-        let Memory { canvas, scratch, roomy, spill } = memory;
-        let roomy = roomy.min(scratch.max(ROOM));
-        let most = most.saturating_sub(KEPT) / PART * PART;
-        // With half of a multiprocessor's memory, another block works while this one waits.
-        let half = (most / BLOCKS).saturating_sub(KEPT) / PART * PART;
-        for room in [half, most] {
-            if canvas + scratch <= room {
-                let scratch = roomy.min(room - canvas);
-                let shared = canvas + scratch;
-                return Self { kernel: "augment_shared", shared, global: spill, scratch };
-            }
-        }
-        let (kernel, shared, canvas) = if canvas <= most {
-            ("augment_canvas_shared", canvas, 0)
-        } else {
-            ("augment_global", 0, canvas)
-        };
-        Self { kernel, shared, global: canvas + roomy + spill, scratch: roomy }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_lies_as_near_as_it_fits() {
-        let memory = |canvas, scratch, roomy| Memory { canvas, scratch, roomy, spill: 160 };
-        let most = 100 * 1024;
-        let kernel = |memory| Place::choose(memory, most).kernel;
-        assert_eq!(kernel(memory(49_152, 16, 4096)), "augment_shared");
-        assert_eq!(kernel(memory(49_152, 60_000, 60_000)), "augment_canvas_shared");
-        assert_eq!(kernel(memory(200_000, 16, 16)), "augment_global");
-        for (canvas, scratch, roomy) in
-            [(0, 0, 0), (49_152, 16, 400_000), (90_000, 4_000, 9_000), (1 << 33, 16, 1 << 20)]
-        {
-            let place = Place::choose(memory(canvas, scratch, roomy), most);
-            assert!(place.shared <= most && place.scratch >= scratch && place.scratch <= roomy);
-            assert!(place.shared + place.global >= canvas + scratch + 160, "{place:?}");
-        }
-    }
-
-    #[test]
-    fn what_32_bits_cannot_count_is_refused() {
-        let memory = Memory { canvas: 3 << 30, scratch: 1 << 30, ..Memory::default() };
-        assert!(fits(memory));
-        assert!(!fits(Memory { canvas: 1 << 32, ..memory }));
-        assert!(!fits(Memory { scratch: 1 << 32, ..memory }));
-        assert!(!fits(Memory { spill: 1 << 33, ..memory }));
-    }
 
     #[test]
     fn a_processor_is_no_gpu() {

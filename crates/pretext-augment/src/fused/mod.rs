@@ -19,6 +19,4 @@ mod x86;
 
 pub use canvas::{Canvas, Workspace};
 pub use isa::{ISA_VARIABLE, Isa};
-#[cfg(any(test, feature = "cuda"))]
-pub(crate) use write::Channel;
 pub use write::{Element, Layout};

@@ -56,13 +56,13 @@ pub(super) struct Scale {
 
 /// How one channel is normalised.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Channel {
-    pub(crate) mean: f32,
-    pub(crate) inverse: f32,
+struct Channel {
+    mean: f32,
+    inverse: f32,
     /// What is missing from `inverse`.
-    pub(crate) rest: f32,
+    rest: f32,
     /// Whether multiplying by the inverse gives the quotient's last bit for every byte.
-    pub(crate) exact: bool,
+    exact: bool,
     table: [f32; 256],
 }
 
@@ -71,7 +71,7 @@ const INVERSE_255: f32 = 1.0 / 255.0;
 const REST_255: f32 = (1.0 / 255.0 - INVERSE_255 as f64) as f32;
 
 impl Channel {
-    pub(crate) fn new(mean: f32, std: f32) -> Self {
+    fn new(mean: f32, std: f32) -> Self {
         let inverse = 1.0 / std;
         let rest = (1.0 / f64::from(std) - f64::from(inverse)) as f32;
         let table = std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);

@@ -1,7 +1,7 @@
 //! The programs of many views in one buffer.
 
+use super::numbers::Channel;
 use super::{Memory, Program, Step, compile};
-use crate::fused::Channel;
 use crate::{Layout, Normalise, Plan, Size};
 
 /// What numbers are written.
@@ -25,7 +25,7 @@ pub(crate) struct Batch {
 }
 
 /// Words before the views.
-const HEAD: usize = 25;
+const HEAD: usize = 23;
 
 impl Batch {
     /// Adds a view of a picture of this size that begins at a byte of the pictures.
@@ -73,22 +73,21 @@ impl Batch {
     ) -> Vec<u32> {
         let size = self.size.unwrap_or(Size { width: 0, height: 0 });
         let steps_at = HEAD + self.views.as_flattened().len();
-        let data_at = steps_at + super::step::WORDS * self.steps.len();
+        let data_at = (steps_at + super::step::WORDS * self.steps.len()).next_multiple_of(4);
         let channels_last = u32::from(layout == Layout::Hwc);
         let mut words = vec![self.len() as u32, steps_at as u32, data_at as u32];
         words.extend([size.width, size.height, number as u32, channels_last]);
         words.extend([self.memory.canvas as u32, scratch, self.memory.spill as u32]);
-        for (&mean, &deviation) in normalise.mean.iter().zip(&normalise.std) {
-            let channel = Channel::new(mean, deviation);
-            let floats = [mean, deviation, channel.inverse, channel.rest];
-            words.extend(floats.map(f32::to_bits));
-            words.push(u32::from(channel.exact));
-        }
+        let channels = Channel::all(normalise);
+        let scaled = number == Number::Bf16 && channels.iter().all(Channel::is_scaled);
+        words.push(u32::from(scaled));
+        words.extend(channels.iter().flat_map(Channel::words));
         debug_assert_eq!(words.len(), HEAD);
         words.extend(self.views.as_flattened());
         for (step, &start) in self.steps.iter().zip(&self.starts) {
             words.extend(step.words(start));
         }
+        words.resize(data_at, 0);
         words.extend(&self.data);
         words
     }

@@ -1,6 +1,6 @@
 //! From a plan to steps.
 
-use super::memory::Memory;
+use super::memory::{Memory, Reach};
 use super::step::{Kind, Step};
 use crate::ops::weights::gaussian;
 use crate::ops::{Blur, Colour, Corrupt, Fill, GreyBlur, Paint, Tiles};
@@ -29,6 +29,7 @@ pub(super) fn compile(plan: &Plan, size: Size) -> Program {
         ops = &ops[done..];
     }
     program.load();
+    program.align();
     program
 }
 
@@ -39,13 +40,15 @@ impl Program {
         match &ops[0] {
             Op::CropResize(op) => {
                 let (crop, size) = (op.crop.clipped_or_whole(self.size), op.output_size());
-                self.resize(crop, size, Rect::whole(size), mirrored);
-                return 1 + usize::from(mirrored);
+                let done = 1 + usize::from(mirrored);
+                self.resize(crop, size, Rect::whole(size), mirrored, done == ops.len());
+                return done;
             }
             Op::ResizeCrop(op) => {
                 let (size, part) = op.resized();
-                self.resize(Rect::whole(self.size), size, part, mirrored);
-                return 1 + usize::from(mirrored);
+                let done = 1 + usize::from(mirrored);
+                self.resize(Rect::whole(self.size), size, part, mirrored, done == ops.len());
+                return done;
             }
             Op::Flip(_) if !self.loaded => {
                 self.add_load(Rect::whole(self.size), true);
@@ -95,8 +98,9 @@ impl Program {
         self.memory = self.memory.most(memory);
     }
 
-    /// Brings a rectangle to a size and takes a part of that, mirrored or not.
-    fn resize(&mut self, crop: Rect, size: Size, part: Rect, mirrored: bool) {
+    /// Brings a rectangle to a size and takes a part of that, mirrored or not; if it is the `last` thing
+    /// to do, it writes the view.
+    fn resize(&mut self, crop: Rect, size: Size, part: Rect, mirrored: bool, last: bool) {
         let copies = size == crop.size();
         let part_of_crop = Rect { x: crop.x + part.x, y: crop.y + part.y, ..part };
         if self.loaded {
@@ -116,10 +120,11 @@ impl Program {
             width: size.width,
             height: size.height,
             number: u32::from(mirrored),
+            channels: u32::from(last),
             ..Step::of(Kind::Resample)
         });
-        self.need(Memory::resample(crop.size(), size, part));
-        self.show(part.size());
+        self.need(Memory::resample(crop.size(), size, part, last));
+        (self.size, self.loaded) = (part.size(), true);
     }
 
     fn colour(&mut self, op: Colour) {
@@ -152,8 +157,9 @@ impl Program {
         }
         let mut taps = vec![];
         gaussian(op.kernel, op.sigma, &mut taps);
-        self.need(Memory::blur(self.size, rect));
-        let (data, count) = (self.halves(&taps), taps.len() as u32);
+        let count = taps.len() as u32;
+        self.need(Memory::blur(self.size, rect, count));
+        let data = self.weights(&taps);
         Some(Step { data, count, rect, ..Step::of(Kind::Blur) })
     }
 
@@ -233,6 +239,27 @@ impl Program {
             self.steps.push(Step { channels, ..Step::of(Kind::Spare) });
             self.steps.push(Step { channels, ..step });
         }
+    }
+
+    /// Adds a blur's taps to the data, at a multiple of 16 bytes: doubled and in numbers of 16 bits for
+    /// the first pass, in whole words with zeros around them for the second. Returns where.
+    fn weights(&mut self, taps: &[i16]) -> u32 {
+        self.align();
+        let doubled = taps.iter().flat_map(|&tap| (2 * tap.unsigned_abs()).to_le_bytes());
+        let data = self.bytes(&doubled.collect::<Vec<u8>>());
+        let Reach { rows, before, length } = Reach::of(taps.len() as u32);
+        self.data.resize(data as usize + rows / 2, 0);
+        self.align();
+        let end = self.data.len() + length;
+        self.data.resize(self.data.len() + before, 0);
+        self.data.extend(taps.iter().map(|&tap| u32::from(tap.unsigned_abs())));
+        self.data.resize(end, 0);
+        data
+    }
+
+    /// What is added to the data next begins at a multiple of 16 bytes.
+    fn align(&mut self) {
+        self.data.resize(self.data.len().next_multiple_of(4), 0);
     }
 
     /// Adds bytes to the data, filled up with zeros; returns where.

@@ -39,7 +39,7 @@ impl Memory {
 
     /// For the canvas as pixels. Some bytes beyond the last pixel are read.
     pub(super) fn spill(size: Size) -> Self {
-        Self { spill: (3 * size.area() + 8).next_multiple_of(PART), ..Self::default() }
+        Self { spill: (3 * size.area() + 16).next_multiple_of(PART), ..Self::default() }
     }
 
     /// For a copy of one plane.
@@ -48,27 +48,60 @@ impl Memory {
         Self { scratch, roomy: scratch, ..Self::default() }
     }
 
-    /// For resizing a rectangle of so many pixels to `size`, of which a part is wanted.
-    pub(super) fn resample(crop: Size, size: Size, part: Rect) -> Self {
+    /// For resizing a rectangle of so many pixels to `size`, of which a part is wanted. The `last` step
+    /// writes the view: it has no canvas but for the rows in work.
+    pub(super) fn resample(crop: Size, size: Size, part: Rect, last: bool) -> Self {
         let pairs = |from, to| pairs_of(from, to) as u64;
         let (width, height) = (u64::from(part.width), u64::from(part.height));
-        let windows = 4 * (width + height)
-            + 4 * (pairs(crop.height, size.height) * height
-                + pairs(crop.width, size.width) * width);
-        Self::lines(windows, 3 * u64::from(crop.width), height)
+        let weights = 4
+            * ((pairs(crop.height, size.height) + 1) * height
+                + (pairs(crop.width, size.width) + 1) * width);
+        let line = 32 * (u64::from(crop.width).div_ceil(4) + 1);
+        let pixels = 3 * width.next_multiple_of(u64::from(PITCH));
+        if last {
+            return Self::lines(weights, line + pixels, height);
+        }
+        Self::lines(weights, line, height).most(Self::canvas(part.size()))
     }
 
-    /// For blurring a rectangle, from a copy of a plane.
-    pub(super) fn blur(size: Size, rect: Rect) -> Self {
-        Self::lines(plane(size), u64::from(size.width), u64::from(rect.height))
+    /// For blurring a rectangle by so many taps, from a copy of a plane.
+    pub(super) fn blur(size: Size, rect: Rect, taps: u32) -> Self {
+        let start = rect.x / PITCH * PITCH;
+        let columns = (rect.x + rect.width - start).next_multiple_of(PITCH);
+        let line = u64::from(columns) + Reach::of(taps).length as u64;
+        Self::lines(plane(size), 2 * line, u64::from(rect.height))
     }
 
-    /// For lines of so many numbers of two bytes, behind something else.
-    fn lines(before: u64, length: u64, rows: u64) -> Self {
+    /// For lines of so many bytes, behind something else.
+    fn lines(before: u64, line: u64, rows: u64) -> Self {
         let before = before.next_multiple_of(PART);
-        let line = 2 * length.next_multiple_of(u64::from(PITCH));
         let of = |rows: u64| (before + rows * line).next_multiple_of(PART);
         Self { scratch: of(1), roomy: of(rows), ..Self::default() }
+    }
+}
+
+/// How far a blur's passes reach: multiples of four rows and columns, with weights of 0 where its taps do
+/// not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    /// Rows that the first pass reads for four lines: two to a pair of weights.
+    pub(super) rows: usize,
+    /// Weights of 0 before the first tap.
+    pub(super) before: usize,
+    /// Weights in all.
+    pub(super) length: usize,
+}
+
+impl Reach {
+    pub(super) fn of(taps: u32) -> Self {
+        const FOUR: usize = PITCH as usize;
+        let reach = taps as usize / 2;
+        let wide = reach.next_multiple_of(FOUR);
+        Self {
+            rows: (taps as usize + 3).next_multiple_of(FOUR),
+            before: wide - reach,
+            length: (wide + reach + 1).next_multiple_of(FOUR),
+        }
     }
 }
 
