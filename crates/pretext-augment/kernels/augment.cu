@@ -4,7 +4,12 @@
 
 namespace {
 
+enum Place { SHARED, CANVAS_SHARED, GLOBAL };
+
+template <Place PLACE>
 struct Threads {
+    static constexpr uint32_t LANES = 32;
+    static constexpr bool SCRATCH_NEAR = PLACE == SHARED;
     uint32_t thread, threads;
     unsigned long long *total; // in shared memory
 
@@ -12,6 +17,7 @@ struct Threads {
         : thread(threadIdx.x), threads(blockDim.x), total(total) {}
 
     __device__ __forceinline__ void sync() { __syncthreads(); }
+    __device__ __forceinline__ void sync_lanes() { __syncwarp(); }
 
     // Whole numbers: the order in which they are added does not show.
     __device__ __forceinline__ uint64_t sum(uint64_t value) {
@@ -26,10 +32,8 @@ struct Threads {
     }
 };
 
-enum Place { SHARED, CANVAS_SHARED, GLOBAL };
-
 // Each block makes views until none is left. `memory` has, for each block, what does not lie in
-// shared memory: canvas, scratch, spill.
+// shared memory behind the copy of its view's program: canvas, scratch, spill.
 template <Place PLACE>
 __device__ __forceinline__ void run(const uint8_t *pictures, const uint32_t *params,
                                     uint8_t *memory, void *out) {
@@ -40,21 +44,21 @@ __device__ __forceinline__ void run(const uint8_t *pictures, const uint32_t *par
     const uint64_t canvas = PLACE == GLOBAL ? batch.canvas : 0;
     const uint64_t scratch = PLACE == SHARED ? 0 : batch.scratch;
     memory += blockIdx.x * (canvas + scratch + batch.spill);
-    uint8_t *own = (uint8_t *)shared;
+    uint8_t *copy = (uint8_t *)shared, *own = copy + batch.program;
     uint8_t *planes = PLACE == GLOBAL ? memory : own;
     uint8_t *rest = PLACE == SHARED ? own + batch.canvas : memory + canvas;
     uint8_t *spill = memory + canvas + scratch;
-    Threads block(&total);
+    Threads<PLACE> block(&total);
     pretext::fill_table(block, batch, table);
     for (uint32_t view = blockIdx.x; view < batch.views; view += gridDim.x) {
-        pretext::make_view(block, params, view, pictures, planes, rest, spill, table, out);
+        pretext::make_view(block, params, view, pictures, copy, planes, rest, spill, table, out);
     }
 }
 
 }  // namespace
 
 #define KERNEL(NAME, PLACE)                                                                     \
-    extern "C" __global__ void __launch_bounds__(480, 2)                                        \
+    extern "C" __global__ void __launch_bounds__(384, 2)                                        \
         NAME(const uint8_t *pictures, const uint32_t *params, uint8_t *memory, void *out) {     \
         run<PLACE>(pictures, params, memory, out);                                              \
     }

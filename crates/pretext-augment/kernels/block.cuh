@@ -2,7 +2,8 @@
 //
 // Everything in the .cuh files is compiled for the device by nvcc and for the processor by any C++
 // compiler; a `Block` says which thread this is (`thread` of `threads`), waits for the others
-// (`sync()`) and adds whole numbers over all of them (`sum()`).
+// (`sync()`) and adds whole numbers over all of them (`sum()`). `LANES` of them go in step, and wait
+// for each other by `sync_lanes()`. `SCRATCH_NEAR` says that scratch memory is as near as the canvas.
 #pragma once
 
 #include <stdint.h>

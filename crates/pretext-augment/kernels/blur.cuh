@@ -135,66 +135,163 @@ PRETEXT_UNROLL
     }
 }
 
-// Four bytes of a row to the channels that get them, as far as they are inside of the rectangle.
-PRETEXT_FN void put(const Step &step, const Canvas &canvas, uint32_t x, uint32_t y, uint32_t word) {
-    const uint32_t start = step.rect.x, end = start + step.rect.width;
+// Which bytes of a word of four columns from `x` on are a rectangle's: all bits of those.
+PRETEXT_FN uint32_t inside_of(const Rect &rect, uint32_t x) {
+    const uint32_t start = rect.x, end = start + rect.width;
+    if (x + 4 <= start || x >= end) return 0;
     uint32_t mask = ~0u;
     if (x < start) mask <<= 8 * (start - x);
     if (x + 4 > end) mask &= ~0u >> (8 * (x + 4 - end));
+    return mask;
+}
+
+// Those bytes of a row that `mask` says, to the channels that get them. Others may write the rest of the
+// word meanwhile.
+PRETEXT_FN void put(const Step &step, const Canvas &canvas, uint32_t x, uint32_t y, uint32_t word,
+                    uint32_t mask) {
 PRETEXT_UNROLL
     for (uint32_t c = 0; c < 3; c++) {
-        uint32_t *out = (uint32_t *)(canvas.row(c, y) + x);
-        if (step.channels >> c & 1) *out = (*out & ~mask) | (word & mask);
+        if ((step.channels >> c & 1) == 0) continue;
+        uint8_t *out = canvas.row(c, y) + x;
+        if (mask == ~0u) {
+            *(uint32_t *)out = word;
+            continue;
+        }
+PRETEXT_UNROLL
+        for (uint32_t i = 0; i < 4; i++) {
+            if (byte_of(mask, i) != 0) out[i] = (uint8_t)byte_of(word, i);
+        }
     }
 }
 
-template <class Block>
-PRETEXT_FN void blur(Block &block, const Step &step, const uint32_t *data, const Canvas &canvas,
-                     const uint8_t *spare, const Scratch &scratch) {
-    const Blurring blur(step, data);
-    const Rect &rect = blur.rect;
-    const int32_t left = blur.left(), right = left + (int32_t)blur.pitch;
-    // What of the lines is on the canvas, and how many of their columns are beside it.
-    const uint32_t from = left > 0 ? (uint32_t)left : 0, before = from - (uint32_t)left;
-    const uint32_t to = least((uint32_t)right, canvas.pitch);
-    const uint32_t behind = (uint32_t)right > canvas.width ? (uint32_t)right - canvas.width : 0;
-    int16_t *lines = (int16_t *)scratch.bytes;
-    const uint32_t strip = least(rect.height, scratch.size / (2 * blur.pitch));
-    for (uint32_t top = 0; top < rect.height; top += strip) {
-        const uint32_t rows = least(strip, rect.height - top);
-        for (Walk walk(block, (to - from) / 4, (rows + LINES - 1) / LINES); walk.inside();
-             walk.next()) {
-            const uint32_t x = from + 4 * walk.x, y = LINES * walk.y;
-            uint32_t sums[LINES][4];
-            down_four(blur, canvas, spare, x, rect.y + top + y, sums);
-            Eight *line = (Eight *)(lines + y * blur.pitch + before) + walk.x;
+// Some rows of one blur, and its lines between the passes.
+struct Strip {
+    const Step &step;
+    Blurring blur;
+    uint32_t top, rows;
+    int16_t *lines;
+    // The columns of the canvas that the lines have, in part, and how many they have beside it.
+    uint32_t from, columns, before, behind;
+
+    PRETEXT_FN Strip(const Step &step, const uint32_t *data, const Canvas &canvas, uint32_t first,
+                     uint32_t most, int16_t *lines)
+        : step(step), blur(step, data), top(step.rect.y + first),
+          rows(least(most, step.rect.height - first)), lines(lines) {
+        const int32_t left = blur.left(), right = left + (int32_t)blur.pitch;
+        from = left > 0 ? (uint32_t)left : 0, before = from - (uint32_t)left;
+        columns = least((uint32_t)right, canvas.pitch) - from;
+        behind = (uint32_t)right > canvas.width ? (uint32_t)right - canvas.width : 0;
+    }
+
+    PRETEXT_FN uint32_t numbers() const { return rows * blur.pitch; }
+
+    // The first pass: pieces of four columns and some lines.
+    PRETEXT_FN uint32_t pieces_down() const { return columns / 4 * ((rows + LINES - 1) / LINES); }
+
+    PRETEXT_FN void make_down(uint32_t piece, const Canvas &canvas, const uint8_t *spare) const {
+        const uint32_t groups = columns / 4, x = piece % groups, y = LINES * (piece / groups);
+        uint32_t sums[LINES][4];
+        down_four(blur, canvas, spare, from + 4 * x, top + y, sums);
+        Eight *line = (Eight *)(lines + y * blur.pitch + before) + x;
 PRETEXT_UNROLL
-            for (uint32_t i = 0; i < LINES; i++) {
-                const uint32_t low = first_pass_of(sums[i][0], sums[i][1]);
-                const uint32_t high = first_pass_of(sums[i][2], sums[i][3]);
-                if (y + i < rows) *line = Eight{{low, high}};
-                line += blur.pitch / 4;
-            }
+        for (uint32_t i = 0; i < LINES; i++) {
+            const uint32_t low = first_pass_of(sums[i][0], sums[i][1]);
+            const uint32_t high = first_pass_of(sums[i][2], sums[i][3]);
+            if (y + i < rows) *line = Eight{{low, high}};
+            line += blur.pitch / 4;
         }
+    }
+
+    // What the lines have beside the canvas.
+    PRETEXT_FN uint32_t pieces_beside() const { return (before + behind) * rows; }
+
+    PRETEXT_FN void make_beside(uint32_t piece, const Canvas &canvas) const {
+        const uint32_t x = piece % (before + behind);
+        const int32_t left = blur.left();
+        const uint32_t i = x < before ? x : blur.pitch - behind + x - before;
+        int16_t *line = lines + piece / (before + behind) * blur.pitch;
+        line[i] = line[(int32_t)reflected(left + (int32_t)i, canvas.width) - left];
+    }
+
+    // The second pass: pieces of four columns. Where one of the blurs `behind` this one writes, too,
+    // this one does not.
+    PRETEXT_FN uint32_t pieces_along() const { return blur.groups * rows; }
+
+    PRETEXT_FN void make_along(uint32_t piece, const Canvas &canvas, uint32_t after) const {
+        const uint32_t group = piece % blur.groups, row = piece / blur.groups;
+        const uint32_t x = blur.start + 4 * group, y = top + row;
+        uint32_t mask = inside_of(blur.rect, x);
+        for (uint32_t i = 1; i <= after; i++) {
+            const Rect &rect = (&step)[i].rect;
+            if (y - rect.y < rect.height) mask &= ~inside_of(rect, x);
+        }
+        if (mask == 0) return;
+        uint32_t sums[4];
+        along(blur, (const Eight *)(lines + row * blur.pitch) + group, sums);
+        for (uint32_t i = 0; i < 4; i++) sums[i] >>= SECOND;
+        put(step, canvas, x, y, word_of(sums[0], sums[1], sums[2], sums[3]), mask);
+    }
+};
+
+// Some rows of blurs that follow one another, all at once: `make` gets each one's strip, the number of
+// a piece of it, and how many blurs come after that one. Threads take piece after piece, of whichever
+// blur; the last one's come first, so that whoever relies on their order fails with one thread, too.
+template <class Block, class Count, class Make>
+PRETEXT_FN void all_pieces(Block &block, const Step *steps, uint32_t count, const uint32_t *data,
+                           const Canvas &canvas, uint32_t first, uint32_t most, uint8_t *bytes,
+                           const Count &pieces, const Make &make) {
+    int16_t *lines = (int16_t *)bytes;
+    uint32_t piece = block.thread;
+PRETEXT_ROLLED
+    for (uint32_t s = count; s-- > 0;) {
+        const Strip strip(steps[s], data, canvas, first, most, lines);
+        const uint32_t end = pieces(strip);
+PRETEXT_ROLLED
+        for (; piece < end; piece += block.threads) make(strip, piece, count - 1 - s);
+        piece -= end;
+        lines += strip.numbers();
+    }
+}
+
+// Carries out the first of some steps, and as many blurs behind it as have room beside it and blur the
+// same spare plane: those write to all channels. Returns how many.
+template <class Block>
+PRETEXT_FN uint32_t blur(Block &block, const Step *steps, uint32_t count, const uint32_t *data,
+                         const Canvas &canvas, const uint8_t *spare, const Scratch &scratch) {
+    const uint32_t room = scratch.size / 2;
+    const Blurring alone(*steps, data);
+    const uint32_t most = least(steps->rect.height, room / alone.pitch);
+    uint32_t together = 1, numbers = most * alone.pitch;
+    if (steps->channels == 7 && most == steps->rect.height) {
+        for (; together < count; together++) {
+            const Step &next = steps[together];
+            if (next.kind != BLUR || next.channels != 7) break;
+            numbers += next.rect.height * Blurring(next, data).pitch;
+            if (numbers > room) break;
+        }
+    }
+    // Alone, if it takes several strips.
+    const uint32_t rows = together > 1 ? ~0u : most, height = together > 1 ? 1 : steps->rect.height;
+    for (uint32_t first = 0; first < height; first += most) {
+        all_pieces(
+            block, steps, together, data, canvas, first, rows, scratch.bytes,
+            [](const Strip &strip) { return strip.pieces_down(); },
+            [&](const Strip &strip, uint32_t piece, uint32_t) { strip.make_down(piece, canvas, spare); });
         block.sync();
-        if (before + behind > 0) {
-            for (Walk walk(block, before + behind, rows); walk.inside(); walk.next()) {
-                const uint32_t i = walk.x < before ? walk.x : blur.pitch - behind + walk.x - before;
-                int16_t *line = lines + walk.y * blur.pitch;
-                line[i] = line[(int32_t)reflected(left + (int32_t)i, canvas.width) - left];
-            }
-            block.sync();
-        }
-        for (Walk walk(block, blur.groups, rows); walk.inside(); walk.next()) {
-            const Eight *line = (const Eight *)(lines + walk.y * blur.pitch) + walk.x;
-            uint32_t sums[4];
-            along(blur, line, sums);
-            for (uint32_t i = 0; i < 4; i++) sums[i] >>= SECOND;
-            put(step, canvas, blur.start + 4 * walk.x, rect.y + top + walk.y,
-                word_of(sums[0], sums[1], sums[2], sums[3]));
-        }
+        all_pieces(
+            block, steps, together, data, canvas, first, rows, scratch.bytes,
+            [](const Strip &strip) { return strip.pieces_beside(); },
+            [&](const Strip &strip, uint32_t piece, uint32_t) { strip.make_beside(piece, canvas); });
+        block.sync();
+        all_pieces(
+            block, steps, together, data, canvas, first, rows, scratch.bytes,
+            [](const Strip &strip) { return strip.pieces_along(); },
+            [&](const Strip &strip, uint32_t piece, uint32_t after) {
+                strip.make_along(piece, canvas, after);
+            });
         block.sync();
     }
+    return together;
 }
 
 }  // namespace pretext

@@ -34,9 +34,12 @@ struct Shared {
 };
 
 struct Threads {
+    static constexpr uint32_t LANES = 1;
+    static constexpr bool SCRATCH_NEAR = true;
     uint32_t thread, threads;
     Shared *shared;
 
+    void sync_lanes() {}
     void sync() {
         if (threads > 1) shared->wait();
     }
@@ -69,7 +72,8 @@ int main() {
         const pretext::Batch &batch = *(const pretext::Batch *)params.data();
         // Whatever is read before it is written shows.
         std::vector<uint8_t> canvas(batch.canvas, 0xa5), scratch(batch.scratch, 0x5a);
-        std::vector<uint8_t> spill(batch.spill, 0xc3), out(header[3], 0xff);
+        std::vector<uint8_t> spill(batch.spill, 0xc3), program(batch.program, 0x3c);
+        std::vector<uint8_t> out(header[3], 0xff);
         std::vector<uint32_t> table(pretext::TABLE, 0xdeadbeef);
         Shared shared(threads);
         std::vector<std::thread> others;
@@ -77,8 +81,9 @@ int main() {
             Threads block{thread, threads, &shared};
             pretext::fill_table(block, batch, table.data());
             for (uint32_t view = 0; view < batch.views; view++) {
-                pretext::make_view(block, params.data(), view, pictures.data(), canvas.data(),
-                                   scratch.data(), spill.data(), table.data(), out.data());
+                pretext::make_view(block, params.data(), view, pictures.data(), program.data(),
+                                   canvas.data(), scratch.data(), spill.data(), table.data(),
+                                   out.data());
             }
         };
         for (uint32_t thread = 1; thread < threads; thread++) others.emplace_back(work, thread);

@@ -58,6 +58,7 @@ constexpr uint32_t TABLE = 3 * 256;
 
 template <class Block>
 PRETEXT_FN void fill_table(Block &block, const Batch &batch, uint32_t *table) {
+    if (batch.scaled) return;
     for (uint32_t i = block.thread; i < TABLE; i += block.threads) {
         const Channel &channel = batch.channel[i / 256];
         const float number = ((float)(i % 256) / 255.0f - channel.mean) / channel.deviation;
@@ -99,11 +100,19 @@ struct Scaled {
     PRETEXT_FN uint32_t number(uint32_t channel, uint32_t word, uint32_t i) const {
         // 2^23 and the byte.
         const float byte = float_of(chosen(0x4b000000, word, 0x3104 + i)) - 8388608.0f;
-        // To the nearest, halves upwards: there are none.
-        return float_bits(fmaf(byte, scale[channel], shift[channel])) + 0x8000;
+        return float_bits(fmaf(byte, scale[channel], shift[channel]));
     }
-    PRETEXT_FN static uint32_t two(uint32_t a, uint32_t b) { return chosen(a, b, 0x7632); }
-    PRETEXT_FN static uint16_t one(uint32_t a) { return (uint16_t)(a >> 16); }
+    PRETEXT_FN static uint32_t two(uint32_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+        uint32_t both;
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(float_of(b)), "f"(float_of(a)));
+        return both;
+#else
+        // To the nearest, halves upwards: there are none.
+        return chosen(a + 0x8000, b + 0x8000, 0x7632);
+#endif
+    }
+    PRETEXT_FN static uint16_t one(uint32_t a) { return (uint16_t)((a + 0x8000) >> 16); }
 };
 
 }  // namespace pretext

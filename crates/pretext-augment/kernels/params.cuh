@@ -36,7 +36,7 @@ enum Kind : uint32_t {
 struct Step {
     uint32_t kind;
     float value;            // a factor or a share of a turn
-    uint32_t data;          // where in the batch's data its own begins, in words
+    uint32_t data;          // where in the view's program its data begins, in words
     uint32_t count;         // how many there are of what the data holds
     Rect rect;              // what it works on, inside of the picture or canvas; never empty
     Rect other;             // RESAMPLE: the part that is wanted. SWAP: the second patch
@@ -51,9 +51,10 @@ static_assert(sizeof(Step) == 64, "the host writes 16 words a step");
 struct View {
     uint32_t picture_low, picture_high; // where the picture begins, in bytes
     uint32_t width, height;             // of the picture
-    uint32_t first, steps;              // its steps
+    uint32_t first, steps;              // where its program begins, in words, and how many steps it has
+    uint32_t words;                     // of its program: steps, and the data behind them
 };
-static_assert(sizeof(View) == 24, "the host writes 6 words a view");
+static_assert(sizeof(View) == 28, "the host writes 7 words a view");
 
 // How a channel is normalised.
 struct Channel {
@@ -63,10 +64,11 @@ struct Channel {
 
 enum Number : uint32_t { F32 = 0, BF16 = 1, F16 = 2 };
 
-// The parameters of a batch begin with this; views, steps and data follow.
+// The parameters of a batch begin with this; views and their programs follow.
 struct Batch {
     uint32_t views;
-    uint32_t steps_at, data_at;    // in words
+    uint32_t programs_at;          // in words
+    uint32_t program;              // bytes of memory for a copy of a view's program, or 0
     uint32_t width, height;        // of every view
     uint32_t number;               // what is written
     uint32_t channels_last;        // [H, W, 3] instead of [3, H, W]

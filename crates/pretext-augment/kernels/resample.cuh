@@ -8,8 +8,8 @@
 
 namespace pretext {
 
-// Lines that a thread makes one after the other, in the first and in the second pass.
-constexpr uint32_t DOWN = 4, ALONG = 8;
+// Lines that a thread makes one after the other in the second pass.
+constexpr uint32_t ALONG = 4;
 
 // What a resizing knows before its first row, at the beginning of the scratch memory.
 struct Resizing {
@@ -144,18 +144,12 @@ PRETEXT_FN void resample(Block &block, const Source &source, const Step &step, c
     const uint8_t *pixels = source.at(resizing.crop.x + resizing.left, resizing.crop.y);
     for (uint32_t top = 0; top < height; top += strip) {
         const uint32_t count = least(strip, height - top);
-        for (Walk walk(block, resizing.groups + 1, (count + DOWN - 1) / DOWN); walk.inside();
-             walk.next()) {
-            const uint8_t *at = pixels + 12 * walk.x;
-            const uint32_t end = least(count, DOWN * walk.y + DOWN);
-PRETEXT_ROLLED
-            for (uint32_t y = DOWN * walk.y; y < end; y++) {
-                Sixteen *to = (Sixteen *)(rest.bytes + y * line) + 2 * walk.x;
-                if (walk.x < resizing.groups) {
-                    resizing.down(at, source.stride, top + y, to);
-                } else {
-                    to[0] = to[1] = Sixteen{};
-                }
+        for (Walk walk(block, resizing.groups + 1, count); walk.inside(); walk.next()) {
+            Sixteen *to = (Sixteen *)(rest.bytes + walk.y * line) + 2 * walk.x;
+            if (walk.x < resizing.groups) {
+                resizing.down(pixels + 12 * walk.x, source.stride, top + walk.y, to);
+            } else {
+                to[0] = to[1] = Sixteen{};
             }
         }
         block.sync();
@@ -172,7 +166,10 @@ PRETEXT_ROLLED
             }
         }
         block.sync();
-        if (last) output.write(block, rows, top);
+        if (!last) continue;
+        // The lines are no longer needed.
+        output.write(block, rows, top, Scratch{rest.bytes, strip * line});
+        if (top + count < height) block.sync();
     }
 }
 

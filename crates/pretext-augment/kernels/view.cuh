@@ -14,11 +14,13 @@
 
 namespace pretext {
 
-// Carries out a step that is not on single pixels.
+// Carries out steps that are not on single pixels: the first of some, and perhaps others with it.
+// Returns how many.
 template <class Block>
-PRETEXT_FN void carry_out(Block &block, const Step &step, const uint32_t *data, Source &source,
-                          Canvas &canvas, const Scratch &scratch, uint8_t *spill,
-                          const Output &output) {
+PRETEXT_FN uint32_t carry_out(Block &block, const Step *steps, uint32_t count,
+                              const uint32_t *data, Source &source, Canvas &canvas,
+                              const Scratch &scratch, uint8_t *spill, const Output &output) {
+    const Step &step = *steps;
     uint8_t *spare = scratch.bytes;
     switch (step.kind) {
     case LOAD:
@@ -42,8 +44,8 @@ PRETEXT_FN void carry_out(Block &block, const Step &step, const uint32_t *data, 
         spare_channel(block, canvas, step.channels, spare);
         break;
     case BLUR:
-        blur(block, step, data, canvas, spare, scratch.behind(canvas.plane_bytes()));
-        break;
+        return blur(block, steps, count, data, canvas, spare,
+                    scratch.behind(canvas.plane_bytes()));
     case FILL:
     case FILL_NOISE:
         fill(block, step, data, canvas);
@@ -60,18 +62,33 @@ PRETEXT_FN void carry_out(Block &block, const Step &step, const uint32_t *data, 
     default: // TILES
         tiles(block, step, data, canvas, Move(step, canvas, spare));
     }
+    return 1;
 }
 
-// Makes the view of a number. `planes`, `scratch` and `spill` are of the sizes that the batch says
-// and of this block alone; `table` is filled.
+// A view's program, in `copy` if the batch has room for that: each step would wait for its own part
+// of it.
+template <class Block>
+PRETEXT_FN const uint32_t *program_of(Block &block, const Batch &batch, const View &view,
+                                      const uint32_t *programs, uint8_t *copy) {
+    const uint32_t *program = programs + view.first;
+    if (batch.program == 0) return program;
+    for (uint32_t i = block.thread; i < view.words / 4; i += block.threads) {
+        ((Sixteen *)copy)[i] = ((const Sixteen *)program)[i];
+    }
+    block.sync();
+    return (const uint32_t *)copy;
+}
+
+// Makes the view of a number. `copy`, `planes`, `scratch` and `spill` are of the sizes that the batch
+// says and of this block alone; `table` is filled.
 template <class Block>
 PRETEXT_FN void make_view(Block &block, const uint32_t *params, uint32_t index,
-                          const uint8_t *pictures, uint8_t *planes, uint8_t *scratch_bytes,
-                          uint8_t *spill, const uint32_t *table, void *out) {
+                          const uint8_t *pictures, uint8_t *copy, uint8_t *planes,
+                          uint8_t *scratch_bytes, uint8_t *spill, const uint32_t *table, void *out) {
     const Batch &batch = *(const Batch *)params;
     const View &view = ((const View *)(params + sizeof(Batch) / 4))[index];
-    const Step *steps = (const Step *)(params + batch.steps_at) + view.first;
-    const uint32_t *data = params + batch.data_at;
+    const uint32_t *data = program_of(block, batch, view, params + batch.programs_at, copy);
+    const Step *steps = (const Step *)data;
     const Scratch scratch{scratch_bytes, batch.scratch};
     const uint64_t offset = (uint64_t)view.picture_high << 32 | view.picture_low;
     Source source{pictures + offset, 3 * view.width, view.width, view.height};
@@ -80,10 +97,10 @@ PRETEXT_FN void make_view(Block &block, const uint32_t *params, uint32_t index,
     bool written = false;
     // Steps on single pixels wait until something needs their result.
     Points waiting{steps, 0, 0.0f};
-    for (uint32_t s = 0; s <= view.steps; s++) {
+    for (uint32_t s = 0; s <= view.steps;) {
         const Step &step = steps[s];
         if (s < view.steps && is_point(step.kind)) {
-            waiting.count += 1;
+            waiting.count += 1, s += 1;
             continue;
         }
         if (waiting.count > 0) {
@@ -92,17 +109,18 @@ PRETEXT_FN void make_view(Block &block, const uint32_t *params, uint32_t index,
         }
         if (s == view.steps) break;
         if (step.kind == MEAN) {
-            waiting.mean = mean_luma(block, canvas);
+            waiting.mean = mean_luma(block, canvas), s += 1;
         } else {
-            carry_out(block, step, data, source, canvas, scratch, spill, output);
             written = step.kind == RESAMPLE && step.channels != 0;
+            s += carry_out(block, steps + s, view.steps - s, data, source, canvas, scratch, spill,
+                           output);
         }
         block.sync();
-        waiting.steps = steps + s + 1;
+        waiting.steps = steps + s;
         waiting.count = 0;
     }
     if (written) return;
-    output.write(block, canvas, 0);
+    output.write(block, canvas, 0, scratch);
     block.sync();
 }
 

@@ -22,7 +22,7 @@ use candle_core::{DType, Device, Result, Storage, Tensor, bail};
 
 use self::link::Gpu;
 use self::place::{Place, fits};
-use crate::program::{Batch, Number};
+use crate::program::{Batch, Number, Room};
 use crate::upload::{Bulk, Parcels};
 use crate::{Error, ImageRef, Layout, Normalise, Plan, Size};
 
@@ -257,9 +257,13 @@ impl Maker {
         let processors = about(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let (views, processors) = (batch.len() as u64, processors.max(1) as u64);
         let place = Place::choose(batch.memory(), shared.max(0) as u64);
-        let blocks = views.min(place.blocks * processors) as u32;
+        // Whoever is done first takes the next view, unless blocks have memory of their own.
+        let blocks =
+            if place.global == 0 { views } else { views.min(place.blocks * processors) } as u32;
 
-        let words = batch.words(normalise, layout, number, place.scratch as u32);
+        let Place { program, scratch, .. } = place;
+        let room = Room { program, scratch };
+        let words = batch.words(normalise, layout, number, room);
         let mut sent = self.params.lock().unwrap_or_else(PoisonError::into_inner);
         sent.begin(size_of_val(&words[..]))?;
         for part in words.chunks(WORDS) {

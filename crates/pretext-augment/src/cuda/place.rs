@@ -2,8 +2,8 @@
 
 use crate::program::Memory;
 
-/// Threads of a multiprocessor; the kernels are compiled for no more.
-const THREADS: u32 = 960;
+/// Threads of a multiprocessor. The kernels are compiled for no more: with these, they hardly spill.
+const THREADS: u32 = 768;
 /// Bytes of shared memory that a block has besides what it asks for: the kernels' own, and the driver's.
 const KEPT: u64 = 3 * 256 * 4 + 64 + DRIVERS;
 /// The driver's.
@@ -14,6 +14,10 @@ const ROOM: u64 = 1 << 20;
 const FEW: u64 = 16;
 /// Parts of a block's memory begin at multiples of this.
 const PART: u64 = 16;
+/// Programs that take more than this are read where they lie.
+const PROGRAM: u64 = 1 << 13;
+/// What threads write a view by, in order: 48 bytes each.
+const STAGE: u64 = 48 * THREADS as u64 / 2;
 
 /// Where a block's memory lies.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub(super) struct Place {
     pub(super) shared: u64,
     /// Bytes of the GPU's own memory.
     pub(super) global: u64,
+    /// Bytes for a copy of a view's program, of those in shared memory.
+    pub(super) program: u64,
     /// Bytes for scratch, in either.
     pub(super) scratch: u64,
     /// Blocks that a multiprocessor holds at a time: while one waits, another one works.
@@ -33,18 +39,21 @@ impl Place {
     /// As near as it fits, and several to a multiprocessor; `most` is what a block can have of shared
     /// memory.
     pub(super) fn choose(memory: Memory, most: u64) -> Self {
-        let Memory { canvas, scratch, roomy, spill } = memory;
-        let roomy = roomy.min(scratch.max(ROOM));
-        let share = |blocks: u64| ((most + DRIVERS) / blocks).saturating_sub(KEPT) / PART * PART;
+        let Memory { canvas, scratch, roomy, spill, program } = memory;
+        let program = if program <= PROGRAM { program } else { 0 };
+        let roomy = roomy.max(STAGE).min(scratch.max(ROOM));
+        let kept = KEPT + program;
+        let share = |blocks: u64| ((most + DRIVERS) / blocks).saturating_sub(kept) / PART * PART;
         let all_shared = |blocks, least: u64| {
             let room = share(blocks).checked_sub(canvas).filter(|&room| room >= least)?;
             let scratch = roomy.min(room);
-            let shared = canvas + scratch;
-            Some(Self { kernel: "augment_shared", shared, global: spill, scratch, blocks })
+            let (kernel, shared) = ("augment_shared", program + canvas + scratch);
+            Some(Self { kernel, shared, global: spill, program, scratch, blocks })
         };
         let canvas_shared = |blocks| {
             let (kernel, global) = ("augment_canvas_shared", roomy + spill);
-            let place = Self { kernel, shared: canvas, global, scratch: roomy, blocks };
+            let shared = program + canvas;
+            let place = Self { kernel, shared, global, program, scratch: roomy, blocks };
             (canvas <= share(blocks)).then_some(place)
         };
         let helpful = scratch.max(roomy / FEW);
@@ -55,8 +64,9 @@ impl Place {
             .or_else(|| canvas_shared(1))
             .unwrap_or(Self {
                 kernel: "augment_global",
-                shared: 0,
+                shared: program,
                 global: canvas + roomy + spill,
+                program,
                 scratch: roomy,
                 blocks: 2,
             })
@@ -79,7 +89,7 @@ mod tests {
     use super::*;
 
     fn memory(canvas: u64, scratch: u64, roomy: u64) -> Memory {
-        Memory { canvas, scratch, roomy, spill: 160 }
+        Memory { canvas, scratch, roomy, spill: 160, program: 2048 }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From a plan to steps.
 
 use super::memory::{Memory, Reach};
-use super::step::{Kind, Step};
+use super::step::{Kind, Step, WORDS};
 use crate::ops::weights::gaussian;
 use crate::ops::{Blur, Colour, Corrupt, Fill, GreyBlur, Paint, Tiles};
 use crate::{Op, Plan, Rect, Size};
@@ -30,10 +30,23 @@ pub(super) fn compile(plan: &Plan, size: Size) -> Program {
     }
     program.load();
     program.align();
+    program.need(Memory::program(program.len()));
     program
 }
 
 impl Program {
+    /// Words that it takes.
+    pub(super) fn len(&self) -> usize {
+        WORDS * self.steps.len() + self.data.len()
+    }
+
+    /// Adds it to others: its steps, and behind them its data.
+    pub(super) fn write(&self, to: &mut Vec<u32>) {
+        let data = (WORDS * self.steps.len()) as u32;
+        to.extend(self.steps.iter().flat_map(|step| step.words(data)));
+        to.extend(&self.data);
+    }
+
     /// Adds the first operation of some and perhaps what follows; returns how many.
     fn add_first(&mut self, ops: &[Op]) -> usize {
         let mirrored = matches!(ops, [_, Op::Flip(_), ..]);
@@ -166,10 +179,14 @@ impl Program {
     fn grey_blur(&mut self, op: &GreyBlur) {
         self.steps.push(Step::of(Kind::Luma));
         self.need(Memory::spare(self.size));
+        let first = self.steps.len();
         for region in &op.regions {
             let step = self.blur_step(region.rect.clipped(self.size), region.blur());
             self.steps.extend(step.map(|blur| Step { channels: 7, ..blur }));
         }
+        let blurs = self.steps[first..].iter().map(|blur| (blur.rect, blur.count));
+        let all = Memory::blurs(self.size, blurs);
+        self.need(all);
     }
 
     fn fill(&mut self, op: &Fill) {

@@ -19,7 +19,7 @@ use rand::RngExt as _;
 
 use self::common::{SHAPES, noise, size, stream};
 use self::plans::{any_op, any_plan, any_rect, every_change, every_colour};
-use super::{Batch, Number};
+use super::{Batch, Number, Room};
 use crate::ops::Corrupt;
 use crate::{Image, Layout, Normalise, Op, Plan, Rect, Size, presets};
 
@@ -110,8 +110,11 @@ fn check_batch(host: &mut Host, views: &[(&Image, &Plan)], how: How) {
         pictures.extend_from_slice(picture.pixels());
     }
     let memory = batch.memory();
-    let scratch = if how.roomy { memory.roomy } else { memory.scratch };
-    let words = batch.words(&how.normalise, how.layout, how.number, scratch as u32);
+    let room = match how.roomy {
+        true => Room { program: memory.program, scratch: memory.roomy },
+        false => Room { scratch: memory.scratch, ..Room::default() },
+    };
+    let words = batch.words(&how.normalise, how.layout, how.number, room);
     let numbers = 3 * batch.size().unwrap().area() as usize;
     let bytes = numbers * if how.number == Number::F32 { 4 } else { 2 };
     let out = host.run(how.threads, &words, &pictures, views.len() * bytes);

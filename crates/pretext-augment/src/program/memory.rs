@@ -14,6 +14,8 @@ pub(crate) struct Memory {
     pub(crate) roomy: u64,
     /// The canvas as pixels, if it is resized.
     pub(crate) spill: u64,
+    /// The program.
+    pub(crate) program: u64,
 }
 
 /// Rows of the canvas begin at multiples of this.
@@ -29,6 +31,7 @@ impl Memory {
             scratch: self.scratch.max(other.scratch),
             roomy: self.roomy.max(other.roomy),
             spill: self.spill.max(other.spill),
+            program: self.program.max(other.program),
         }
     }
 
@@ -40,6 +43,11 @@ impl Memory {
     /// For the canvas as pixels. Some bytes beyond the last pixel are read.
     pub(super) fn spill(size: Size) -> Self {
         Self { spill: (3 * size.area() + 16).next_multiple_of(PART), ..Self::default() }
+    }
+
+    /// For a program of so many words.
+    pub(super) fn program(words: usize) -> Self {
+        Self { program: 4 * words as u64, ..Self::default() }
     }
 
     /// For a copy of one plane.
@@ -66,10 +74,14 @@ impl Memory {
 
     /// For blurring a rectangle by so many taps, from a copy of a plane.
     pub(super) fn blur(size: Size, rect: Rect, taps: u32) -> Self {
-        let start = rect.x / PITCH * PITCH;
-        let columns = (rect.x + rect.width - start).next_multiple_of(PITCH);
-        let line = u64::from(columns) + Reach::of(taps).length as u64;
-        Self::lines(plane(size), 2 * line, u64::from(rect.height))
+        Self::lines(plane(size), blur_line(rect, taps), u64::from(rect.height))
+    }
+
+    /// For several at once, each of a rectangle and by so many taps.
+    pub(super) fn blurs(size: Size, blurs: impl Iterator<Item = (Rect, u32)>) -> Self {
+        let lines = blurs.map(|(rect, taps)| blur_line(rect, taps) * u64::from(rect.height));
+        let roomy = plane(size).next_multiple_of(PART) + lines.sum::<u64>();
+        Self { roomy: roomy.next_multiple_of(PART), ..Self::default() }
     }
 
     /// For lines of so many bytes, behind something else.
@@ -103,6 +115,13 @@ impl Reach {
             length: (wide + reach + 1).next_multiple_of(FOUR),
         }
     }
+}
+
+/// Bytes of a line between the passes of a blur.
+fn blur_line(rect: Rect, taps: u32) -> u64 {
+    let start = rect.x / PITCH * PITCH;
+    let columns = (rect.x + rect.width - start).next_multiple_of(PITCH);
+    2 * (u64::from(columns) + Reach::of(taps).length as u64)
 }
 
 fn plane(size: Size) -> u64 {

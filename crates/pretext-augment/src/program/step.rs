@@ -74,7 +74,7 @@ impl Step {
         }
     }
 
-    /// The step as the kernels read it; its data lies so many words further.
+    /// The step as the kernels read it; the data of its program begins at this word of it.
     pub(super) fn words(&self, data: u32) -> [u32; WORDS] {
         let Rect { x, y, width, height } = self.rect;
         let other = self.other;

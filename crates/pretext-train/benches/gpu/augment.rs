@@ -43,14 +43,15 @@ pub(crate) const ALL: &[fn(&Device) -> Result<Case>] = &[
     },
     |device| of(device, "CutOut", SQUARE, CutOut::default()),
     |device| {
-        case(device, "Corruption", SQUARE, |size, rng| {
-            vec![Corruption::default().sample_labelled(size, rng).0]
+        let corruption = Corruption::default();
+        case(device, "Corruption", SQUARE, move |size, rng| {
+            vec![corruption.sample_labelled(size, rng).0]
         })
     },
     |device| {
-        case(device, "Jigsaw", SQUARE, |size, rng| {
-            vec![Jigsaw::default().sample_labelled(size, rng).0]
-        })
+        // Its set of permutations takes a while.
+        let jigsaw = Jigsaw::default();
+        case(device, "Jigsaw", SQUARE, move |size, rng| vec![jigsaw.sample_labelled(size, rng).0])
     },
     |device| {
         case(device, "SimCLR, two views", PHOTOGRAPH, |size, rng| {
