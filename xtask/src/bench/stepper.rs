@@ -29,6 +29,11 @@ impl Stepper {
     /// Takes steps; their seconds.
     pub(super) fn steps(&mut self, count: usize) -> Result<Vec<f64>> {
         self.tell(&count.to_string())?;
+        self.seconds(count)
+    }
+
+    /// The seconds of steps that it was [told](Self::tell) to take.
+    pub(super) fn seconds(&mut self, count: usize) -> Result<Vec<f64>> {
         let answer = self.answer()?;
         let seconds: Result<Vec<f64>, _> = answer.split_whitespace().map(str::parse).collect();
         match seconds {
@@ -44,7 +49,7 @@ impl Stepper {
         answer.trim().parse().with_context(|| format!("the peak is {answer:?}"))
     }
 
-    /// Gives it a line that it does not answer.
+    /// Gives it a line, without waiting for an answer.
     pub(super) fn tell(&mut self, line: &str) -> Result<()> {
         writeln!(self.input, "{line}").context("the process that takes steps has ended")
     }

@@ -20,6 +20,8 @@ const CLASSES: usize = 20;
 const PHOTOGRAPHS: usize = 1000;
 /// Pictures a step at 128, 192 and 256 px, of a network that classifies and of one that restores.
 const BATCHES: [[usize; 3]; 2] = [[128, 128, 64], [64, 32, 16]];
+/// A peer takes no more epochs: all but the first are alike.
+const PEERS_EPOCHS: usize = 3;
 /// What the whole run that is asked for is of.
 const ASKED: (&str, usize) = ("xresnet34", 128);
 
@@ -105,19 +107,22 @@ impl Pictures {
             fs::remove_dir_all(&folder)
                 .with_context(|| format!("cannot remove {}", crate::short(&folder)))?;
         }
-        lay_out(&corpus.folder, &folder.join("data"), extent)?;
+        let splits = [("train", extent.train), ("val", extent.val)];
+        corpus.lay_out(&folder.join("data"), CLASSES, &splits)?;
         Ok(Self { folder, photographs: corpus.describe() })
     }
 }
 
-/// Trains a network on them, ours and PyTorch; `size` is which of [`steps::SIDES`].
+/// Trains a network on them, ours and PyTorch; `size` is which of [`steps::SIDES`]. What is known so far
+/// is `kept` after each run.
 pub(super) fn measure(
     (pretext, libraries): (&Path, &Libraries),
     pictures: &Pictures,
     peer: Option<&Peer>,
     (name, size): (&str, usize),
     extent: Extent,
-) -> Result<Cell> {
+    mut keep: impl FnMut(&Cell) -> Result<()>,
+) -> Result<()> {
     let (side, batch) = (steps::SIDES[size], BATCHES[usize::from(restores(name))][size]);
     let (data, out) = (pictures.folder.join("data"), pictures.folder.join("run"));
     if out.exists() {
@@ -129,21 +134,7 @@ pub(super) fn measure(
     let (whole, _) = timed(command, false).context("pretext")?;
     let record = fs::read_to_string(out.join("record.json")).context("the run left no record")?;
     let ours = Times { whole, epochs: of_record(&record)? };
-    let mut peers = vec![];
-    for how in ["eager", "compile"] {
-        let Some(peer) = peer else { break };
-        let mut command = peer.command();
-        command.args(["epochs", name, &batch.to_string(), &side.to_string()]).arg(&data);
-        command.args([&extent.epochs.to_string(), "cuda", how]);
-        match (timed(command, how == "compile"), how) {
-            (Ok((whole, said)), _) => {
-                peers.push((how.to_owned(), Times { whole, epochs: seconds(&said)? }));
-            }
-            (Err(_), "compile") => crate::say("torch.compile fails here; eager alone is measured"),
-            (Err(error), _) => return Err(error.context("PyTorch")),
-        }
-    }
-    Ok(Cell {
+    let mut cell = Cell {
         name: name.to_owned(),
         side,
         batch,
@@ -151,8 +142,24 @@ pub(super) fn measure(
         photographs: pictures.photographs.clone(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         ours,
-        peers,
-    })
+        peers: vec![],
+    };
+    keep(&cell)?;
+    for how in ["eager", "compile"] {
+        let Some(peer) = peer else { break };
+        let mut command = peer.command();
+        command.args(["epochs", name, &batch.to_string(), &side.to_string()]).arg(&data);
+        command.args([&extent.epochs.min(PEERS_EPOCHS).to_string(), "cuda", how]);
+        match (timed(command, how == "compile"), how) {
+            (Ok((whole, said)), _) => {
+                cell.peers.push((how.to_owned(), Times { whole, epochs: seconds(&said)? }));
+                keep(&cell)?;
+            }
+            (Err(_), "compile") => crate::say("torch.compile fails here; eager alone is measured"),
+            (Err(error), _) => return Err(error.context("PyTorch")),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a network restores pictures, and is pretrained; else it classifies, and is fine-tuned.
@@ -195,28 +202,6 @@ fn seconds(said: &str) -> Result<Vec<f64>> {
     seconds.with_context(|| format!("the seconds of epochs are {said:?}"))
 }
 
-/// Copies of a corpus' pictures, in `train/CLASS/` and `val/CLASS/`.
-fn lay_out(corpus: &Path, data: &Path, extent: Extent) -> Result<()> {
-    let entries =
-        fs::read_dir(corpus).with_context(|| format!("cannot read {}", corpus.display()))?;
-    let mut files: Vec<PathBuf> =
-        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
-    files.sort();
-    if files.is_empty() {
-        bail!("{} is empty", corpus.display())
-    }
-    for (split, count) in [("train", extent.train), ("val", extent.val)] {
-        for i in 0..count {
-            let folder = data.join(split).join(format!("{:02}", i % CLASSES));
-            if i < CLASSES {
-                fs::create_dir_all(&folder)?;
-            }
-            fs::copy(&files[i % files.len()], folder.join(format!("{i:05}.jpg")))?;
-        }
-    }
-    Ok(())
-}
-
 /// A table of them.
 pub(super) fn table(cells: &[Cell]) -> String {
     let mut text = "### Whole runs\n\n\
@@ -248,7 +233,7 @@ pub(super) fn table(cells: &[Cell]) -> String {
                 steps::title(&cell.name),
                 cell.side,
                 cell.batch,
-                cell.extent.epochs,
+                times.epochs.len(),
                 times.whole,
                 times.epochs.first().copied().unwrap_or(f64::NAN),
                 times.epoch(),
@@ -323,23 +308,6 @@ pub(super) mod tests {
                 .join(" ")
                 .starts_with("finetune --init random --encoder resnet18 ")
         );
-    }
-
-    #[test]
-    fn copies_are_laid_out_by_class() {
-        let folder = tempfile::tempdir().unwrap();
-        let (corpus, data) = (folder.path().join("corpus"), folder.path().join("data"));
-        fs::create_dir(&corpus).unwrap();
-        for (name, byte) in [("b.jpg", 2), ("a.jpg", 1), ("c.jpg", 3)] {
-            fs::write(corpus.join(name), [byte]).unwrap();
-        }
-        lay_out(&corpus, &data, Extent { train: 45, val: 20, epochs: 1 }).unwrap();
-        let count = |split: &str| -> usize {
-            let classes = fs::read_dir(data.join(split)).unwrap();
-            classes.map(|class| fs::read_dir(class.unwrap().path()).unwrap().count()).sum()
-        };
-        assert_eq!((count("train"), count("val")), (45, 20));
-        assert_eq!(fs::read(data.join("train/04/00044.jpg")).unwrap(), [3]);
     }
 
     #[test]

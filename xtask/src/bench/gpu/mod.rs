@@ -170,9 +170,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let ((name, title, _), side) = (steps::NETWORKS[network], steps::SIDES[size]);
             crate::say(format!("epochs: {title}, {side} px"));
             let (ours, extent) = ((&*pretext, &libraries), extent(name, side));
-            let cell = cell::measure(ours, &pictures, peer.as_ref(), (name, size), extent);
-            results.add_epochs(cell.with_context(|| format!("{title}, {side} px"))?);
-            write(&mut results)?;
+            let keep = |cell: &cell::Cell| {
+                results.add_epochs(cell.clone());
+                write(&mut results)
+            };
+            cell::measure(ours, &pictures, peer.as_ref(), (name, size), extent, keep)
+                .with_context(|| format!("{title}, {side} px"))?;
         }
     }
     crate::say(report::section(&results));

@@ -70,7 +70,7 @@ pub(super) fn measure(
     command.arg(name).args(&arguments).args(["bf16", &group]);
     let mut us = Stepper::start(&mut command)?;
     us.tell("train")?;
-    let theirs = |how: &str| {
+    let begun = |how: &str| {
         let Some(peer) = peer else { return Ok(None) };
         let mut command = peer.command();
         command.args(["step", name]).args(&arguments).args([&group, "cuda", how]);
@@ -78,12 +78,18 @@ pub(super) fn measure(
             command.stderr(Stdio::null());
         }
         let mut stepper = Stepper::start(&mut command)?;
-        // Compiled by its first steps, where it can be.
-        stepper.steps(1)?;
-        Ok::<_, anyhow::Error>(Some(stepper))
+        stepper.tell("1")?;
+        Ok(Some(stepper))
     };
-    let mut eager = theirs("eager").context("PyTorch")?;
-    let mut compiled = theirs("compile").unwrap_or_else(|_| {
+    // Both prepare at the same time; compiled by its first steps, where it can be.
+    let both = [begun("eager"), begun("compile")];
+    let [eager, compiled] = both.map(|begun: Result<Option<Stepper>>| {
+        let mut stepper = begun?;
+        stepper.iter_mut().try_for_each(|stepper| stepper.seconds(1).map(drop))?;
+        Ok::<_, anyhow::Error>(stepper)
+    });
+    let mut eager = eager.context("PyTorch")?;
+    let mut compiled = compiled.unwrap_or_else(|_| {
         crate::say("torch.compile fails here; eager alone is measured");
         None
     });
