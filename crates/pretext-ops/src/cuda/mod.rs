@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod cudnn;
+mod descriptor;
 mod device;
 mod machine;
 mod memory;

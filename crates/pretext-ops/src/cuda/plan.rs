@@ -1,243 +1,234 @@
-//! How cuDNN computes one product of one shape: descriptors, algorithm, size of the workspace.
+//! How cuDNN computes one product of one shape: a graph of one operation, and the engine for it.
+//!
+//! By cuDNN's graphs rather than its older calls, which look for all this anew each time.
 
-use std::ffi::{c_int, c_void};
-use std::ptr;
-
-use candle_core::cuda_backend::cudarc::cudnn::{CudnnError, result, sys};
+use candle_core::cuda_backend::cudarc::cudnn::sys;
 use candle_core::{DType, Result, bail};
+use sys::cudnnBackendHeurMode_t as Mode;
 
+use super::descriptor::{Address, Answer, Descriptor, Kind, Name, Note, Part};
 use crate::conv2d::Geometry;
 use crate::gpu::product::{At, Form, Order, Product};
 
-/// More memory than this no algorithm gets if there is another.
+/// More memory than this no engine gets if there is another.
 const WORKSPACE: usize = 1 << 30;
-/// As many algorithms as cuDNN has for any product.
-const ALGORITHMS: usize = 10;
-
-/// Descriptors of one kind, destroyed in the end.
-struct Descriptor<D: Copy> {
-    descriptor: D,
-    destroy: unsafe fn(D) -> std::result::Result<(), CudnnError>,
-}
-
-impl<D: Copy> Drop for Descriptor<D> {
-    fn drop(&mut self) {
-        // SAFETY: it is this one's alone. There is nobody to tell of a failure.
-        let _ = unsafe { (self.destroy)(self.descriptor) };
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Algorithm {
-    Forward(sys::cudnnConvolutionFwdAlgo_t),
-    Input(sys::cudnnConvolutionBwdDataAlgo_t),
-    Weight(sys::cudnnConvolutionBwdFilterAlgo_t),
-}
+/// Bytes at whose multiples all begins that cuDNN reads or writes.
+const ALIGNMENT: i64 = 16;
+/// Notes of an engine: more than cuDNN knows.
+const NOTES: usize = 32;
+/// It multiplies by tensor cores: `f32` as TF32.
+const TENSOR_CORES: Note = Note(0);
+/// It reads `f32` as something narrower.
+const NARROW_INPUTS: Note = Note(1);
+/// It adds in something narrower than it was told to.
+const NARROW_SUMS: Note = Note(2);
+/// Its sums are in no fixed order.
+const NO_ORDER: Note = Note(4);
+/// What `x`, `w` and `y` are called between us and cuDNN.
+const NAMES: [i64; 3] = [1, 2, 3];
 
 /// How a product of one shape is computed.
 pub(super) struct Plan {
-    x: Descriptor<sys::cudnnTensorDescriptor_t>,
-    w: Descriptor<sys::cudnnFilterDescriptor_t>,
-    y: Descriptor<sys::cudnnTensorDescriptor_t>,
-    convolution: Descriptor<sys::cudnnConvolutionDescriptor_t>,
-    algorithm: Algorithm,
+    plan: Descriptor,
     pub(super) workspace: usize,
-}
-
-/// The first of cuDNN's choices, fastest first, that gives the same result in each run and has room.
-macro_rules! choose {
-    ($get:path, $handle:expr, $a:expr, $b:expr, $convolution:expr, $c:expr) => {{
-        let mut count: c_int = 0;
-        // SAFETY: these are plain numbers, for which zeros are values.
-        let mut choices = [unsafe { std::mem::zeroed() }; ALGORITHMS];
-        // SAFETY: the descriptors live, and there is room for as many choices as said.
-        unsafe {
-            $get(
-                $handle,
-                $a,
-                $b,
-                $convolution,
-                $c,
-                ALGORITHMS as c_int,
-                &raw mut count,
-                choices.as_mut_ptr(),
-            )
-        }?;
-        let fixed = choices.iter().take(count.max(0) as usize).filter(|choice| {
-            choice.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
-                && choice.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
-        });
-        fixed
-            .clone()
-            .find(|choice| choice.memory <= WORKSPACE)
-            .or_else(|| fixed.min_by_key(|choice| choice.memory))
-            .map(|choice| (choice.algo, choice.mathType))
-    }};
+    /// What the plan was made of.
+    _parts: Vec<Descriptor>,
 }
 
 impl Plan {
-    /// `Ok(Ok(None))` if there is no algorithm for it.
+    /// `Ok(Ok(None))` if there is no engine for it.
     pub(super) fn new(
         handle: sys::cudnnHandle_t,
         g: &Geometry,
         (dtype, order): Form,
         product: Product,
-    ) -> Result<std::result::Result<Option<Self>, CudnnError>> {
-        let int = |size: usize| match c_int::try_from(size) {
-            Ok(size) => Ok(size),
-            Err(_) => bail!("a size of {size} is more than cuDNN counts"),
-        };
-        let x = [int(g.n)?, int(g.c)?, int(g.h)?, int(g.w)?];
-        let w = [int(g.o)?, int(g.c)?, int(g.kernel.0)?, int(g.kernel.1)?];
-        let y = [int(g.n)?, int(g.o)?, int(g.out.0)?, int(g.out.1)?];
-        let (stride, padding) = (int(g.stride)?, int(g.padding)?);
-        let (number, math) = match dtype {
-            DType::F32 => {
-                (sys::cudnnDataType_t::CUDNN_DATA_FLOAT, sys::cudnnMathType_t::CUDNN_FMA_MATH)
-            }
-            DType::BF16 => (
-                sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
-                sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
-            ),
-            DType::F16 => {
-                (sys::cudnnDataType_t::CUDNN_DATA_HALF, sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH)
-            }
+    ) -> Result<Answer<Option<Self>>> {
+        let number = match dtype {
+            DType::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+            DType::BF16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
+            DType::F16 => sys::cudnnDataType_t::CUDNN_DATA_HALF,
             other => bail!("on a GPU convolutions are of f32, bf16 or f16, not {other:?}"),
         };
-        let format = match order {
-            Order::ChannelsLast => sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC,
-            Order::ChannelsFirst => sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW,
+        let refused: &[Note] = match dtype {
+            DType::F32 => &[NO_ORDER, NARROW_SUMS, NARROW_INPUTS, TENSOR_CORES],
+            _ => &[NO_ORDER, NARROW_SUMS],
         };
-        let describe = || Self::describe((number, format, math), [x, w, y], stride, padding);
-        Ok(describe().and_then(|parts| Self::choose(handle, parts, dtype, product)))
+        let made = graph(handle, g, (number, order), product);
+        Ok(made.and_then(|parts| Self::choose(handle, parts, refused)))
     }
 
-    fn describe(
-        (number, format, math): (
-            sys::cudnnDataType_t,
-            sys::cudnnTensorFormat_t,
-            sys::cudnnMathType_t,
-        ),
-        [x, w, y]: [[c_int; 4]; 3],
-        stride: c_int,
-        padding: c_int,
-    ) -> std::result::Result<Parts, CudnnError> {
-        let tensor = |sizes| {
-            let descriptor = result::create_tensor_descriptor()?;
-            let made = Descriptor { descriptor, destroy: result::destroy_tensor_descriptor };
-            // SAFETY: it was just made.
-            unsafe { result::set_tensor4d_descriptor(descriptor, format, number, sizes) }?;
-            Ok::<_, CudnnError>(made)
-        };
-        let (x, y) = (tensor(x)?, tensor(y)?);
-        let descriptor = result::create_filter_descriptor()?;
-        let filter = Descriptor { descriptor, destroy: result::destroy_filter_descriptor };
-        // SAFETY: it was just made.
-        unsafe { result::set_filter4d_descriptor(descriptor, number, format, w) }?;
-        let descriptor = result::create_convolution_descriptor()?;
-        let convolution =
-            Descriptor { descriptor, destroy: result::destroy_convolution_descriptor };
-        // SAFETY: it was just made.
-        unsafe {
-            result::set_convolution2d_descriptor(
-                descriptor,
-                padding,
-                padding,
-                stride,
-                stride,
-                1,
-                1,
-                sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
-                sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
-            )?;
-            result::set_convolution_math_type(descriptor, math)?;
-        }
-        Ok((x, filter, y, convolution))
-    }
-
+    /// The first of cuDNN's choices, fastest first, that gives the same result in each run and has room;
+    /// or the one that takes the least. `parts` ends with the graph.
     fn choose(
         handle: sys::cudnnHandle_t,
-        (x, w, y, convolution): Parts,
-        dtype: DType,
-        product: Product,
-    ) -> std::result::Result<Option<Self>, CudnnError> {
-        let (xd, wd, yd, conv) = (x.descriptor, w.descriptor, y.descriptor, convolution.descriptor);
-        let chosen = match product {
-            Product::Forward => {
-                choose!(result::get_convolution_forward_algorithm, handle, xd, wd, conv, yd)
-                    .map(|(algorithm, math)| (Algorithm::Forward(algorithm), math))
-            }
-            Product::Input => {
-                choose!(result::get_convolution_backward_data_algorithm, handle, wd, yd, conv, xd)
-                    .map(|(algorithm, math)| (Algorithm::Input(algorithm), math))
-            }
-            Product::Weight => {
-                choose!(result::get_convolution_backward_filter_algorithm, handle, xd, yd, conv, wd)
-                    .map(|(algorithm, math)| (Algorithm::Weight(algorithm), math))
-            }
-        };
-        let Some((algorithm, math)) = chosen else { return Ok(None) };
-        // SAFETY: the descriptors live.
-        let workspace = unsafe {
-            if dtype != DType::F32 {
-                // A choice is for one way of multiplying; `f32` keeps to its own.
-                result::set_convolution_math_type(conv, math)?;
-            }
-            // Asked again: what was said is for the choice's way. It fails where there is none.
-            match algorithm {
-                Algorithm::Forward(algorithm) => result::get_convolution_forward_workspace_size(
-                    handle, xd, wd, conv, yd, algorithm,
-                ),
-                Algorithm::Input(algorithm) => {
-                    result::get_convolution_backward_data_workspace_size(
-                        handle, wd, yd, conv, xd, algorithm,
-                    )
+        parts: Vec<Descriptor>,
+        refused: &[Note],
+    ) -> Answer<Option<Self>> {
+        let Some(graph) = parts.last() else { return Ok(None) };
+        let mut least: Option<(Descriptor, Descriptor, usize)> = None;
+        for mode in
+            [Mode::CUDNN_HEUR_MODE_B, Mode::CUDNN_HEUR_MODE_A, Mode::CUDNN_HEUR_MODE_FALLBACK]
+        {
+            // There need not be an answer of each kind.
+            let Ok(choices) = choices(graph, mode) else { continue };
+            for choice in choices {
+                let Ok(notes) = notes(&choice) else { continue };
+                if notes.iter().any(|note| refused.contains(note)) {
+                    continue;
                 }
-                Algorithm::Weight(algorithm) => {
-                    result::get_convolution_backward_filter_workspace_size(
-                        handle, xd, yd, conv, wd, algorithm,
-                    )
+                let Ok((plan, workspace)) = plan(handle, &choice) else { continue };
+                if least.as_ref().is_none_or(|(.., before)| workspace < *before) {
+                    least = Some((plan, choice, workspace));
+                }
+                if workspace <= WORKSPACE {
+                    break;
                 }
             }
-        }?;
-        Ok(Some(Self { x, w, y, convolution, algorithm, workspace }))
-    }
-
-    pub(super) fn run(
-        &self,
-        handle: sys::cudnnHandle_t,
-        at: At,
-        workspace: u64,
-    ) -> std::result::Result<(), CudnnError> {
-        let (one, zero) = (1.0_f32, 0.0_f32);
-        let (one, zero) = (ptr::from_ref(&one).cast(), ptr::from_ref(&zero).cast());
-        let place = |address: u64| address as *mut c_void;
-        let (x, w, y) = (place(at.x), place(at.w), place(at.y));
-        let (xd, wd, yd) = (self.x.descriptor, self.w.descriptor, self.y.descriptor);
-        let (conv, room) = (self.convolution.descriptor, place(workspace));
-        let size = self.workspace;
-        // SAFETY: the descriptors say what lies there, packed and of one dtype; the workspace is at
-        // least as large as the algorithm asked for; factors of `f32`, `bf16` and `f16` pictures are `f32`.
-        unsafe {
-            match self.algorithm {
-                Algorithm::Forward(algorithm) => result::convolution_forward(
-                    handle, one, xd, x, wd, w, conv, algorithm, room, size, zero, yd, y,
-                ),
-                Algorithm::Input(algorithm) => result::convolution_backward_data(
-                    handle, one, wd, w, yd, y, conv, algorithm, room, size, zero, xd, x,
-                ),
-                Algorithm::Weight(algorithm) => result::convolution_backward_filter(
-                    handle, one, xd, x, yd, y, conv, algorithm, room, size, zero, wd, w,
-                ),
+            if least.as_ref().is_some_and(|(.., workspace)| *workspace <= WORKSPACE) {
+                break;
             }
         }
+        Ok(least.map(|(plan, choice, workspace)| {
+            let mut parts = parts;
+            parts.push(choice);
+            Self { plan, workspace, _parts: parts }
+        }))
+    }
+
+    pub(super) fn run(&self, handle: sys::cudnnHandle_t, at: At, workspace: u64) -> Answer<()> {
+        let pack = Descriptor::new(Kind::CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)?
+            .with(Name::CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, &NAMES)?
+            .with(
+                Name::CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS,
+                &[Address(at.x), Address(at.w), Address(at.y)],
+            )?
+            .with(Name::CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &[Address(workspace)])?
+            .finished()?;
+        self.plan.execute(handle, &pack)
     }
 }
 
-/// Pictures, kernels, sums, convolution.
-type Parts = (
-    Descriptor<sys::cudnnTensorDescriptor_t>,
-    Descriptor<sys::cudnnFilterDescriptor_t>,
-    Descriptor<sys::cudnnTensorDescriptor_t>,
-    Descriptor<sys::cudnnConvolutionDescriptor_t>,
-);
+/// The descriptors of a product, of which the last is the graph that they make.
+fn graph(
+    handle: sys::cudnnHandle_t,
+    g: &Geometry,
+    (number, order): (sys::cudnnDataType_t, Order),
+    product: Product,
+) -> Answer<Vec<Descriptor>> {
+    let tensor = |name: i64, sizes: [usize; 4]| {
+        let [n, c, h, w] = sizes.map(|size| size as i64);
+        let strides = match order {
+            Order::ChannelsLast => [h * w * c, 1, w * c, c],
+            Order::ChannelsFirst => [c * h * w, h * w, w, 1],
+        };
+        Descriptor::new(Kind::CUDNN_BACKEND_TENSOR_DESCRIPTOR)?
+            .with(Name::CUDNN_ATTR_TENSOR_DATA_TYPE, &[number])?
+            .with(Name::CUDNN_ATTR_TENSOR_DIMENSIONS, &[n, c, h, w])?
+            .with(Name::CUDNN_ATTR_TENSOR_STRIDES, &strides)?
+            .with(Name::CUDNN_ATTR_TENSOR_UNIQUE_ID, &[name])?
+            .with(Name::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, &[ALIGNMENT])?
+            .finished()
+    };
+    let x = tensor(NAMES[0], [g.n, g.c, g.h, g.w])?;
+    let w = tensor(NAMES[1], [g.o, g.c, g.kernel.0, g.kernel.1])?;
+    let y = tensor(NAMES[2], [g.n, g.o, g.out.0, g.out.1])?;
+    let padding = [g.padding as i64; 2];
+    let convolution = Descriptor::new(Kind::CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)?
+        .with(Name::CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, &[2_i64])?
+        .with(Name::CUDNN_ATTR_CONVOLUTION_COMP_TYPE, &[sys::cudnnDataType_t::CUDNN_DATA_FLOAT])?
+        .with(
+            Name::CUDNN_ATTR_CONVOLUTION_CONV_MODE,
+            &[sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION],
+        )?
+        .with(Name::CUDNN_ATTR_CONVOLUTION_DILATIONS, &[1_i64; 2])?
+        .with(Name::CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, &[g.stride as i64; 2])?
+        .with(Name::CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, &padding)?
+        .with(Name::CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, &padding)?
+        .finished()?;
+    let (kind, [of_x, of_w, of_y, of_convolution, alpha, beta]) = operation(product);
+    let operation = Descriptor::new(kind)?
+        .with(of_x, &[x.part()])?
+        .with(of_w, &[w.part()])?
+        .with(of_y, &[y.part()])?
+        .with(of_convolution, &[convolution.part()])?
+        .with(alpha, &[1.0_f32])?
+        .with(beta, &[0.0_f32])?
+        .finished()?;
+    let graph = Descriptor::new(Kind::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?
+        .with(Name::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, &[handle])?
+        .with(Name::CUDNN_ATTR_OPERATIONGRAPH_OPS, &[operation.part()])?
+        .finished()?;
+    Ok(vec![x, w, y, convolution, operation, graph])
+}
+
+/// A product's operation, and what it calls `x`, `w`, `y`, the convolution and the two factors.
+fn operation(product: Product) -> (Kind, [Name; 6]) {
+    match product {
+        Product::Forward => (
+            Kind::CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+            [
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA,
+            ],
+        ),
+        Product::Input => (
+            Kind::CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+            [
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA,
+            ],
+        ),
+        Product::Weight => (
+            Kind::CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+            [
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+                Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA,
+            ],
+        ),
+    }
+}
+
+/// What cuDNN proposes for a graph, fastest first.
+fn choices(graph: &Descriptor, mode: Mode) -> Answer<Vec<Descriptor>> {
+    const RESULTS: Name = Name::CUDNN_ATTR_ENGINEHEUR_RESULTS;
+    let heuristic = Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?
+        .with(Name::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, &[graph.part()])?
+        .with(Name::CUDNN_ATTR_ENGINEHEUR_MODE, &[mode])?
+        .finished()?;
+    let count = heuristic.count::<Part>(RESULTS)?;
+    let choices: Answer<Vec<Descriptor>> =
+        (0..count).map(|_| Descriptor::new(Kind::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR)).collect();
+    let mut choices = choices?;
+    let filled = heuristic.get(RESULTS, choices.iter().map(Descriptor::part).collect())?.len();
+    choices.truncate(filled);
+    Ok(choices)
+}
+
+/// What the results of a choice are like.
+fn notes(choice: &Descriptor) -> Answer<Vec<Note>> {
+    let engine = Descriptor::new(Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?;
+    choice.get(Name::CUDNN_ATTR_ENGINECFG_ENGINE, vec![engine.part()])?;
+    engine.get(Name::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, vec![Note(u32::MAX); NOTES])
+}
+
+/// The plan of a choice, and the bytes of its workspace.
+fn plan(handle: sys::cudnnHandle_t, choice: &Descriptor) -> Answer<(Descriptor, usize)> {
+    let plan = Descriptor::new(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?
+        .with(Name::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, &[handle])?
+        .with(Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &[choice.part()])?
+        .finished()?;
+    let bytes = plan.get(Name::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, vec![0_i64])?;
+    Ok((plan, bytes.first().map_or(0, |&bytes| bytes.max(0) as usize)))
+}
