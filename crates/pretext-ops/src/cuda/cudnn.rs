@@ -1,11 +1,10 @@
-//! cuDNN's convolutions: descriptors, algorithm and workspace, kept for each shape.
+//! cuDNN's convolutions: a plan for each shape, and a workspace for all.
 //!
 //! Pictures are `[N, H, W, C]` and kernels `[O, K, L, C]` in memory, which is what tensor cores take; for
 //! a product that cuDNN does not have in this order there is the other one.
 //! Sums are of `f32`; `f32` pictures are multiplied as they are, without TF32. What comes out has the
 //! pictures' dtype, the gradient of `bf16` pictures' weights too, before the optimiser's `f32` takes it:
-//! cuDNN's convolutions of this interface have no mixed dtypes. So each number of it, summed in `f32`, is
-//! rounded once to 8 bits, as it is under PyTorch's autocast.
+//! each number of it, summed in `f32`, is rounded once to 8 bits, as it is under PyTorch's autocast.
 
 use std::collections::HashMap;
 use std::rc::Rc;

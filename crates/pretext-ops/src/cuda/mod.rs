@@ -2,7 +2,7 @@
 //!
 //! Convolutions are cuDNN's, all else are kernels of this crate and a few operations of candle's.
 //! Nothing in an operator waits for the GPU or copies from it; sums have a fixed order, and of
-//! cuDNN's algorithms only those are taken that give the same result in each run.
+//! cuDNN's engines only those are taken that give the same result in each run.
 
 #![allow(unsafe_code)]
 

@@ -141,7 +141,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     libraries.check(&bench)?;
     if args.wants("kernels") {
         crate::say("kernels");
-        results.kernels = kernels::measure(&bench, &libraries, if args.quick { 3 } else { 20 })?;
+        results.kernels = kernels::measure(&bench, &libraries, if args.quick { 3 } else { 10 })?;
         write(&mut results)?;
     }
     if args.wants("steps") {
