@@ -210,7 +210,12 @@ PRETEXT_UNROLL
         const int32_t left = blur.left();
         const uint32_t i = x < before ? x : blur.pitch - behind + x - before;
         int16_t *line = lines + piece / (before + behind) * blur.pitch;
-        line[i] = line[(int32_t)reflected(left + (int32_t)i, canvas.width) - left];
+        // Those that only weights of 0 reach may be reflected to beside the lines.
+        const int32_t from_column = (int32_t)reflected(left + (int32_t)i, canvas.width) - left;
+        const int32_t last = (int32_t)(before + columns) - 1;
+        line[i] = line[from_column < (int32_t)before ? (int32_t)before
+                       : from_column > last          ? last
+                                                     : from_column];
     }
 
     // The second pass: pieces of four columns. Where one of the blurs `behind` this one writes, too,
