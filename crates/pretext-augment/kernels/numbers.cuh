@@ -100,19 +100,11 @@ struct Scaled {
     PRETEXT_FN uint32_t number(uint32_t channel, uint32_t word, uint32_t i) const {
         // 2^23 and the byte.
         const float byte = float_of(chosen(0x4b000000, word, 0x3104 + i)) - 8388608.0f;
-        return float_bits(fmaf(byte, scale[channel], shift[channel]));
-    }
-    PRETEXT_FN static uint32_t two(uint32_t a, uint32_t b) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-        uint32_t both;
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(float_of(b)), "f"(float_of(a)));
-        return both;
-#else
         // To the nearest, halves upwards: there are none.
-        return chosen(a + 0x8000, b + 0x8000, 0x7632);
-#endif
+        return float_bits(fmaf(byte, scale[channel], shift[channel])) + 0x8000;
     }
-    PRETEXT_FN static uint16_t one(uint32_t a) { return (uint16_t)((a + 0x8000) >> 16); }
+    PRETEXT_FN static uint32_t two(uint32_t a, uint32_t b) { return chosen(a, b, 0x7632); }
+    PRETEXT_FN static uint16_t one(uint32_t a) { return (uint16_t)(a >> 16); }
 };
 
 }  // namespace pretext
