@@ -114,8 +114,10 @@ PRETEXT_FN void layer_norm_sums(uint32_t i, const T *x, const T *dy, const float
 // The gradients of weight and bias, from `parts` of the sums.
 PRETEXT_FN void layer_norm_parameters(uint32_t c, const double *sums, uint32_t parts,
                                       uint32_t channels, float *weight, float *bias) {
-    weight[c] = (float)sum_of(sums, 0, parts, 2 * channels, 2 * c + 1);
-    bias[c] = (float)sum_of(sums, 0, parts, 2 * channels, 2 * c);
+    double both[2];
+    sums_of(sums, 0, parts, 2 * channels, 2 * c, both);
+    weight[c] = (float)both[1];
+    bias[c] = (float)both[0];
 }
 
 }  // namespace pretext

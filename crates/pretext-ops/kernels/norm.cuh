@@ -14,8 +14,13 @@ namespace pretext {
 
 enum Line : uint32_t { MEAN, SCALE, FACTOR, SHIFT };
 
-// Rows that a thread has asked for before it computes with the first of them.
+// Rows that a thread has asked for before it computes with the first of them; if it reads but one
+// picture, twice as many.
 constexpr uint32_t AHEAD = 4;
+
+PRETEXT_FN uint32_t chunks_of(uint32_t rows, uint32_t step) {
+    return (uint32_t)(((uint64_t)rows + step - 1) / step);
+}
 
 PRETEXT_FN uint32_t rows_of_chunk(uint32_t chunk, uint32_t rows, uint32_t step) {
     const uint64_t first = (uint64_t)chunk * step, last = first + step;
@@ -47,7 +52,7 @@ PRETEXT_FN void of_line(const float *line, uint32_t row, uint32_t channels, uint
 
 // Calls f(place of the row's numbers, pieces) for each row of a share, in order; the pieces are of
 // each of `pictures`, of which those behind the first GIVEN may be null.
-template <class T, uint32_t V, uint32_t GIVEN, uint32_t N, class F>
+template <class T, uint32_t V, uint32_t GIVEN, uint32_t AHEAD = pretext::AHEAD, uint32_t N, class F>
 PRETEXT_FN void each_row(const Share<V> &share, uint32_t channels, const T *const (&pictures)[N],
                          F f) {
     uint32_t row = 0;
@@ -85,7 +90,7 @@ PRETEXT_FN void moments_of(uint32_t i, const T *x, uint32_t rows, uint32_t chann
     float from[V], sum[V] = {}, squares[V] = {};
     load<T, V>(x + share.start, from);
     const T *const pictures[] = {x};
-    each_row<T, V, 1>(share, channels, pictures, [&](size_t, const Piece<T, V> (&pieces)[1]) {
+    each_row<T, V, 1, 2 * AHEAD>(share, channels, pictures, [&](size_t, const Piece<T, V> (&pieces)[1]) {
         float value[V];
         widen<T, V>(pieces[0], value);
         PRETEXT_UNROLL
@@ -118,22 +123,20 @@ PRETEXT_FN void joint_moments(const double *parts, uint32_t first, uint32_t last
                               uint32_t channels, uint32_t step, uint32_t c, double *mean,
                               double *squares) {
     const double from = parts[2 * ((size_t)first * channels + c)];
+    // Only the last chunk of all may have fewer rows.
+    const uint32_t end = chunks_of(rows, step) - 1;
+    const double whole = rows_of_chunk(0, rows, step), rest_of = rows_of_chunk(end, rows, step);
     double sum = 0, about = 0, count = 0;
-    PRETEXT_UNROLL_BY(8)
-    for (uint32_t chunk = first; chunk < last; chunk++) {
-        const double *part = parts + 2 * ((size_t)chunk * channels + c);
-        const double of = rows_of_chunk(chunk, rows, step), away = part[0] - from;
-        sum += of * away;
-        about += part[1] + of * away * away;
-        count += of;
-    }
+    each_part<2>(parts, first, last, 2 * channels, 2 * c,
+                 [&](uint32_t chunk, const double (&moments)[2]) {
+                     const double of = chunk < end ? whole : rest_of, away = moments[0] - from;
+                     sum += of * away;
+                     about += moments[1] + of * away * away;
+                     count += of;
+                 });
     const double away = sum / count, rest = about - sum * away;
     *mean = from + away;
     *squares = rest > 0 ? rest : 0;
-}
-
-PRETEXT_FN uint32_t chunks_of(uint32_t rows, uint32_t step) {
-    return (uint32_t)(((uint64_t)rows + step - 1) / step);
 }
 
 // Joins FAN chunks into one.
@@ -284,8 +287,9 @@ PRETEXT_FN void slopes(uint32_t c, const double *sums, uint32_t parts, const flo
                        float *bias_gradient, float *slopes) {
     const double mean = line[MEAN * channels + c], scale = line[SCALE * channels + c];
     const double factor = line[FACTOR * channels + c];
-    const double db = sum_of(sums, 0, parts, 2 * channels, 2 * c);
-    const double dw = sum_of(sums, 0, parts, 2 * channels, 2 * c + 1) * scale;
+    double both[2];
+    sums_of(sums, 0, parts, 2 * channels, 2 * c, both);
+    const double db = both[0], dw = both[1] * scale;
     if (weight_gradient) weight_gradient[c] = (float)dw;
     if (bias_gradient) bias_gradient[c] = (float)db;
     const double slope = own ? -factor * scale * dw / rows : 0;

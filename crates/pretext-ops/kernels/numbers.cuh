@@ -213,17 +213,44 @@ PRETEXT_FN void store(const float (&from)[V], T *to) {
 }
 
 // Parts that are joined at a time. The Rust side divides by it too.
-constexpr uint32_t FAN = 64;
+constexpr uint32_t FAN = 16;
 
-// The sum of a column of parts from `first` to before `last`.
-PRETEXT_FN double sum_of(const double *parts, uint32_t first, uint32_t last, uint32_t columns,
-                         uint32_t column) {
-    double sum = 0;
-    PRETEXT_UNROLL_BY(8)
-    for (uint32_t part = first; part < last; part++) {
-        sum += parts[(size_t)part * columns + column];
+// Parts that a thread has asked for before it computes with the first of them.
+constexpr uint32_t PARTS_AHEAD = FAN;
+
+// Calls f(part, numbers) for parts from `first` to before `last`, in order; the numbers are N of each
+// one's `columns`, from `column` on.
+template <uint32_t N, class F>
+PRETEXT_FN void each_part(const double *parts, uint32_t first, uint32_t last, uint32_t columns,
+                          uint32_t column, F f) {
+    const double *from = parts + (size_t)first * columns + column;
+    uint32_t part = first;
+    for (; part + PARTS_AHEAD <= last; part += PARTS_AHEAD) {
+        double numbers[PARTS_AHEAD][N];
+        PRETEXT_UNROLL
+        for (uint32_t k = 0; k < PARTS_AHEAD; k++, from += columns) {
+            PRETEXT_UNROLL
+            for (uint32_t n = 0; n < N; n++) numbers[k][n] = from[n];
+        }
+        PRETEXT_UNROLL
+        for (uint32_t k = 0; k < PARTS_AHEAD; k++) f(part + k, numbers[k]);
     }
-    return sum;
+    for (; part < last; part++, from += columns) {
+        double numbers[N];
+        for (uint32_t n = 0; n < N; n++) numbers[n] = from[n];
+        f(part, numbers);
+    }
+}
+
+// The sums of N columns of parts from `first` to before `last`.
+template <uint32_t N>
+PRETEXT_FN void sums_of(const double *parts, uint32_t first, uint32_t last, uint32_t columns,
+                        uint32_t column, double (&sums)[N]) {
+    for (uint32_t n = 0; n < N; n++) sums[n] = 0;
+    each_part<N>(parts, first, last, columns, column, [&](uint32_t, const double (&numbers)[N]) {
+        PRETEXT_UNROLL
+        for (uint32_t n = 0; n < N; n++) sums[n] += numbers[n];
+    });
 }
 
 // Sums of `count` rows of `columns` numbers, FAN rows at a time: [count, columns] to
@@ -231,7 +258,9 @@ PRETEXT_FN double sum_of(const double *parts, uint32_t first, uint32_t last, uin
 PRETEXT_FN void join_sums(uint32_t i, const double *parts, uint32_t count, uint32_t columns,
                           double *out) {
     const uint32_t group = i / columns;
-    out[i] = sum_of(parts, group * FAN, least(count, (group + 1) * FAN), columns, i % columns);
+    double sums[1];
+    sums_of(parts, group * FAN, least(count, (group + 1) * FAN), columns, i % columns, sums);
+    out[i] = sums[0];
 }
 
 }  // namespace pretext

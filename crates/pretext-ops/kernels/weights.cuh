@@ -5,27 +5,26 @@
 
 namespace pretext {
 
+// Where the number at i of [outputs, area, channels] is in [outputs, channels, area].
+PRETEXT_FN size_t kept_at(uint32_t i, uint32_t channels, uint32_t area) {
+    const uint32_t pixel = i / channels, c = i - pixel * channels;
+    const uint32_t output = pixel / area, k = pixel - output * area;
+    return ((size_t)output * channels + c) * area + k;
+}
+
 // [outputs, channels, area] to [outputs, area, channels], or with `last` not set as they lie. Thread i
-// has an output's channel.
+// writes the number there.
 template <class T>
 PRETEXT_FN void weights(uint32_t i, const float *from, uint32_t channels, uint32_t area,
                         uint32_t last, T *to) {
-    const uint32_t output = i / channels, c = i - output * channels;
-    const float *own = from + (size_t)i * area;
-    T *out = to + (last ? (size_t)output * area * channels + c : (size_t)i * area);
-    const uint32_t step = last ? channels : 1;
-    for (uint32_t k = 0; k < area; k++) narrow(own[k], &out[(size_t)k * step]);
+    narrow(from[last ? kept_at(i, channels, area) : i], &to[i]);
 }
 
-// The way back, of gradients.
+// The way back, of gradients. Thread i reads the number there.
 template <class T>
 PRETEXT_FN void weights_gradient(uint32_t i, const T *from, uint32_t channels, uint32_t area,
                                  uint32_t last, float *to) {
-    const uint32_t output = i / channels, c = i - output * channels;
-    const T *own = from + (last ? (size_t)output * area * channels + c : (size_t)i * area);
-    float *out = to + (size_t)i * area;
-    const uint32_t step = last ? channels : 1;
-    for (uint32_t k = 0; k < area; k++) out[k] = widen(own[(size_t)k * step]);
+    to[last ? kept_at(i, channels, area) : i] = widen(from[i]);
 }
 
 }  // namespace pretext

@@ -146,7 +146,7 @@ pub(crate) fn count(size: usize) -> Result<u32> {
 }
 
 /// Parts that are joined at a time, as in `kernels/numbers.cuh`.
-const FAN: u32 = 64;
+const FAN: u32 = 16;
 
 /// Sums of columns in parts, `f64` `[parts, columns]`.
 pub(crate) struct Sums<Memory> {

@@ -5,8 +5,8 @@ use candle_core::{DType, Result};
 use super::{Arg, FAN, Machine, Sums, count, join_sums, of_dtype, pack};
 use crate::channels_last::Activation;
 
-/// Chunks of rows that sums are made of at most, if [`ROWS`] lets them: threads enough, and two joins.
-const CHUNKS: u32 = FAN * FAN;
+/// Chunks of rows that sums are made of at most, if [`ROWS`] lets them: threads enough, and three joins.
+const CHUNKS: u32 = FAN * FAN * FAN;
 /// Rows that one thread adds up: few enough for `f32`, enough that the parts are few.
 const ROWS: std::ops::RangeInclusive<u32> = 16..=1024;
 /// Rows of a thread that adds nothing up, as many as it asks for at once.

@@ -10,9 +10,8 @@ use crate::conv2d::Geometry;
 fn sizes(g: &Geometry, order: Order) -> Result<(u32, [Arg; 3])> {
     let last = u32::from(order == Order::ChannelsLast);
     let area = g.kernel.0 * g.kernel.1;
-    count(g.o * g.c * area)?;
     let sizes = [count(g.c)?, count(area)?, last];
-    Ok((count(g.o * g.c)?, sizes.map(Arg::Count)))
+    Ok((count(g.o * g.c * area)?, sizes.map(Arg::Count)))
 }
 
 /// Whether they lie in this form as they are kept.
