@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
     let path = folder.path().join(checkpoint::FILE);
     std::fs::write(&path, bytes).unwrap();
     let _ = checkpoint::inspect(&path);
-    if let Ok(file) = WeightFile::read(&path) {
+    if let Ok(file) = WeightFile::open(&path) {
         let _ = (file.kind(), file.encoder(), file.provenance());
         assert!(file.shapes().count() <= bytes.len());
     }

@@ -1,5 +1,6 @@
 //! From pictures on disk to a score, through the real binary.
 
+mod holes;
 mod race;
 mod stops;
 

@@ -31,7 +31,7 @@ fn signal(name: &str, run: &Child) {
 }
 
 /// Starts a run and kills it (SIGKILL) once a checkpoint is there and some more time has passed.
-fn kill_in_the_middle(args: &[&str], out: &Path, after: Duration) {
+pub(crate) fn kill_in_the_middle(args: &[&str], out: &Path, after: Duration) {
     let mut run = start(args);
     wait_for_checkpoint(&mut run, out);
     thread::sleep(after);

@@ -378,6 +378,46 @@ fn absurd_numbers_of_a_header_take_no_memory() {
     check(&longer, "it is truncated or no safetensors file");
 }
 
+/// A header that tells the truth about a file that is a hole, of more rows than there is memory for.
+#[test]
+fn absurd_numbers_of_rows_take_no_memory() {
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("a.safetensors");
+    let rows = 1_u64 << 36;
+    let mut end = 0;
+    let mut tensors = serde_json::Map::new();
+    for (name, dtype, shape, bytes) in [
+        ("offsets", "I64", vec![rows + 1], 8 * (rows + 1)),
+        ("sizes", "U32", vec![rows, 2], 8 * rows),
+        ("labels", "U32", vec![rows], 4 * rows),
+        ("split", "U8", vec![rows], rows),
+        ("names", "U8", vec![1], 1),
+        ("pixels", "U8", vec![1], 1),
+    ] {
+        let offsets = [end, end + bytes];
+        let about = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
+        tensors.insert(name.into(), about);
+        end += bytes;
+    }
+    let numbers = ["val", "unsup", "damaged", "ignored"].map(|key| (key, "0".to_owned()));
+    let texts = ["fingerprint", "source", "stamp"].map(|key| (key, String::new()));
+    let mut about = std::collections::BTreeMap::from([
+        ("format", "pretext-cache".to_owned()),
+        ("version", "2".to_owned()),
+        ("classes", "[\"a\"]".to_owned()),
+        ("train", rows.to_string()),
+        ("size", "full".to_owned()),
+    ]);
+    about.extend(numbers.into_iter().chain(texts));
+    tensors.insert("__metadata__".into(), serde_json::json!(about));
+    let header = serde_json::to_vec(&tensors).unwrap();
+    fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], &header].concat()).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(8 + header.len() as u64 + end).unwrap();
+    let error = Dataset::open(&path).unwrap_err().to_string();
+    assert!(error.contains("the offset or size of its row 0 is wrong"), "{error}");
+}
+
 #[test]
 fn rows_that_contradict_each_other_are_refused() {
     let (root, out) = (imagewang(), tempfile::tempdir().unwrap());

@@ -112,7 +112,7 @@ impl std::error::Error for Mismatch {}
 
 impl Error {
     /// The same error about weights, naming the file they came from.
-    pub(crate) fn about(self, file: &Path) -> Self {
+    pub fn about(self, file: &Path) -> Self {
         let path = Some(file.to_owned());
         match self {
             Self::Mismatch { mismatch, .. } => Self::Mismatch { path, mismatch },

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::layers::{Mode, in_f32};
 use crate::options::EncoderOptions;
 use crate::parameters::{Kind, Parameters};
+use crate::weights::Source;
 
 /// A linear layer.
 struct Linear {
@@ -136,7 +137,7 @@ impl Classifier {
     pub fn load_encoder(
         &self,
         parameters: &Parameters,
-        tensors: &BTreeMap<String, Tensor>,
+        tensors: &impl Source,
         path: &Path,
     ) -> Result<()> {
         let spec = self.encoder.spec();

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::error::{Error, Mismatch, Result};
+use crate::weights::Source;
 
 /// What a variable is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,14 +98,15 @@ impl Parameters {
         self.iter().map(|p| (p.name, p.var.as_detached_tensor())).collect()
     }
 
-    /// Takes over all values, or none.
+    /// Takes over all values, or none. They are read only when all names, shapes and types fit, so that
+    /// a file takes no more memory than the network.
     ///
     /// PyTorch's `num_batches_tracked`, which no network here needs, are passed over.
     ///
     /// # Errors
     /// [`Error::Mismatch`] naming the missing, unexpected and mis-shaped keys, or [`Error::Type`];
     /// nothing has changed then.
-    pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    pub fn load(&self, tensors: &impl Source) -> Result<()> {
         self.load_where(tensors, |_| true, |_| false)
     }
 
@@ -112,7 +114,7 @@ impl Parameters {
     /// `ignored` are not unexpected.
     pub(crate) fn load_where(
         &self,
-        tensors: &BTreeMap<String, Tensor>,
+        tensors: &impl Source,
         wanted: impl Fn(&str) -> bool,
         ignored: impl Fn(&str) -> bool,
     ) -> Result<()> {
@@ -120,10 +122,10 @@ impl Parameters {
             self.iter().filter(|p| wanted(&p.name)).map(|p| (p.name, p.var)).collect();
         let mut mismatch = Mismatch::default();
         for (name, var) in &mine {
-            match tensors.get(name) {
+            match tensors.about(name) {
                 None => mismatch.missing.push(name.clone()),
-                Some(tensor) if tensor.dims() != var.dims() => {
-                    let (want, got) = (var.dims().to_vec(), tensor.dims().to_vec());
+                Some((_, got)) if got != var.dims() => {
+                    let (want, got) = (var.dims().to_vec(), got.to_vec());
                     mismatch.misshaped.push((name.clone(), want, got));
                 }
                 Some(_) => {}
@@ -132,13 +134,13 @@ impl Parameters {
         let known = |name: &str| {
             mine.contains_key(name) || ignored(name) || name.ends_with(".num_batches_tracked")
         };
-        let unexpected = tensors.keys().filter(|name| !known(name));
-        mismatch.unexpected = unexpected.cloned().collect();
+        let unexpected = tensors.names().filter(|name| !known(name));
+        mismatch.unexpected = unexpected.map(str::to_owned).collect();
         if !mismatch.is_empty() {
             return Err(Error::Mismatch { path: None, mismatch });
         }
         let quantised = mine.keys().find_map(|name| {
-            let dtype = tensors.get(name)?.dtype();
+            let (dtype, _) = tensors.about(name)?;
             // Types narrower than these are quantised: their scales are stored elsewhere.
             let float = matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
             (!float).then(|| (name.clone(), dtype.as_str()))
@@ -149,9 +151,11 @@ impl Parameters {
         // Converted before the first variable changes: a failure leaves all as they were.
         let values = mine
             .keys()
-            .filter_map(|name| tensors.get(name))
-            .map(|tensor| tensor.to_dtype(self.dtype)?.to_device(&self.device)?.contiguous())
-            .collect::<candle_core::Result<Vec<_>>>()?;
+            .filter_map(|name| tensors.tensor(name).transpose())
+            .map(|tensor| {
+                Ok(tensor?.to_dtype(self.dtype)?.to_device(&self.device)?.contiguous()?)
+            })
+            .collect::<Result<Vec<_>>>()?;
         for (var, value) in mine.values().zip(values) {
             var.set(&value)?;
         }

@@ -1,17 +1,20 @@
 //! Weight files: safetensors with metadata, whole or not there.
 
+mod reader;
+
+pub use reader::{Reader, Source, open};
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use safetensors::serialize;
 use safetensors::tensor::{Dtype, View};
 
 use crate::error::{Error, Result};
-use crate::header::{self, Flaw, Opened};
 
 /// Writes tensors and metadata into a safetensors file, replacing one that is there in one step: a
 /// reader, or a power cut, finds the old file or the new one, never half of one.
@@ -96,33 +99,18 @@ fn sorted_metadata(bytes: Vec<u8>, metadata: &BTreeMap<String, String>) -> io::R
 }
 
 /// Reads all tensors, each in the type that the file has it in, and the metadata of a safetensors
-/// file.
+/// file. That takes as much memory as the file is long: [`open`] tells what is in it before.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Format`] if it is cut short, damaged or of
 /// another format, which is found out before anything large is allocated.
 pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
-    let failed = |source| Error::Io { path: path.to_owned(), source };
-    let refuse = |reason| Error::Format { path: path.to_owned(), reason };
-    let Opened { mut file, metadata: header, .. } =
-        header::open(path).map_err(|flaw| match flaw {
-            Flaw::Read(source) => failed(source),
-            Flaw::Format(reason) => refuse(reason),
-        })?;
+    let file = open(path)?;
     let mut tensors = BTreeMap::new();
-    // In the order of their places, which have no gaps: the file is read from start to end.
-    for name in header.offset_keys() {
-        let Some(info) = header.info(&name) else { continue };
-        let dtype = DType::try_from(info.dtype)
-            .map_err(|_| refuse(format!("{name} is {:?}, which no tensor can be", info.dtype)))?;
-        let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
-        io::Read::read_exact(&mut file, &mut bytes).map_err(failed)?;
-        let tensor = Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?;
-        tensors.insert(name, tensor);
+    for name in file.names() {
+        tensors.extend(file.tensor(name)?.map(|tensor| (name.to_owned(), tensor)));
     }
-    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-    Ok((tensors, metadata))
+    Ok((tensors, file.metadata().clone()))
 }
 
 /// A tensor's values as the file holds them.

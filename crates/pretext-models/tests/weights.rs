@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use pretext_models::weights::Source as _;
 use pretext_models::{
     Builder, Classifier, EncoderOptions, Error, Parameters, ProjectionHead, UNet, UNetOptions,
     encoder, weights,
@@ -150,6 +151,62 @@ fn headers_that_promise_too_much() {
     fs::write(&path, file("{}", &[])).unwrap();
     File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
     check_refused_file(&path, "its header promises 10");
+}
+
+/// A file whose header says truthfully that it is a TiB long, all of it a hole: to read it would be to
+/// die.
+fn hole(path: &Path, name: &str) {
+    let header = format!(
+        r#"{{"{name}":{{"dtype":"F32","shape":[274877906944],"data_offsets":[0,1099511627776]}}}}"#
+    );
+    fs::write(path, file(&header, &[])).unwrap();
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_len((8 + header.len() as u64) + (1 << 40)).unwrap();
+}
+
+#[test]
+fn files_that_do_not_fit_are_refused_before_they_are_read() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("encoder.safetensors");
+    let (_, parameters) = small();
+    for (name, want) in [
+        ("3.bias", "1 mis-shaped: 3.bias (is [274877906944], should be [2])"),
+        ("other", "1 unexpected: other"),
+    ] {
+        hole(&path, name);
+        let opened = weights::open(&path).unwrap();
+        assert_eq!(opened.names().collect::<Vec<_>>(), [name]);
+        assert_eq!(opened.about(name), Some((DType::F32, &[1 << 38][..])));
+        assert!(opened.about("none").is_none() && opened.tensor("none").unwrap().is_none());
+        let message = parameters.load(&opened).unwrap_err().to_string();
+        assert!(message.contains(want), "{message}");
+    }
+
+    // A head that is passed over is not read either.
+    let mut rng = StdRng::seed_from_u64(1);
+    let parameters = Parameters::new(&Device::Cpu);
+    let plain = EncoderOptions::default();
+    let builder = Builder::new(&parameters, &mut rng);
+    let classifier = Classifier::new("resnet18", &plain, 3, builder).unwrap();
+    hole(&path, "fc.weight");
+    let opened = weights::open(&path).unwrap();
+    let error = classifier.load_encoder(&parameters, &opened, &path).unwrap_err().to_string();
+    assert!(error.contains(" missing: ") && !error.contains("unexpected"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_cut_short_after_it_was_opened_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("encoder.safetensors");
+    let (tensors, parameters) = small();
+    weights::save(&path, &tensors, &metadata()).unwrap();
+    let opened = weights::open(&path).unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    let error = parameters.load(&opened).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(error.to_string().starts_with(&path.display().to_string()), "{error}");
+    assert_eq!(all_facts(&parameters.tensors()), all_facts(&tensors), "something was loaded");
 }
 
 #[test]

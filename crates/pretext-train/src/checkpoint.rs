@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
-use pretext_models::{Parameters, weights};
+use candle_core::{DType, Tensor};
+use pretext_models::weights::{self, Source};
+use pretext_models::{Parameters, Result as ModelResult};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -137,20 +138,22 @@ pub struct Standing {
 /// # Errors
 /// If the file cannot be read or is no checkpoint.
 pub fn inspect(path: &Path) -> Result<Standing> {
-    let (_, State { recipe, fingerprint, progress, .. }) = read(path)?;
+    let (_, State { recipe, fingerprint, progress, .. }) = open(path)?;
     let recipe = recipe["line"].as_str().unwrap_or_default().to_owned();
     Ok(Standing { recipe, fingerprint, epochs: progress.epochs, step: progress.step })
 }
 
-fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, State)> {
+/// A checkpoint's file, of which no tensor has been read, and what it says beside them.
+fn open(path: &Path) -> Result<(weights::Reader, State)> {
     let refuse = |problem: String| Error::File { path: path.to_owned(), problem };
-    let (tensors, metadata) = weights::read(path)?;
-    let state = metadata
+    let file = weights::open(path)?;
+    let state = file
+        .metadata()
         .get(STATE)
         .ok_or_else(|| refuse("is not a checkpoint; delete it to start this run afresh".into()))?;
     let state = serde_json::from_str(state)
         .map_err(|error| refuse(format!("is not a checkpoint of this version ({error})")))?;
-    Ok((tensors, state))
+    Ok((file, state))
 }
 
 /// Puts network and optimiser where the checkpoint left them.
@@ -164,7 +167,7 @@ pub(crate) fn load(
     optimiser: &mut Optimiser,
 ) -> Result<Progress> {
     let refuse = |problem: String| Error::File { path: path.to_owned(), problem };
-    let (tensors, state) = read(path)?;
+    let (file, state) = open(path)?;
     if let Some(field) = difference(&state.recipe, &identity.recipe) {
         return Err(refuse(format!(
             "belongs to another recipe ({field}); give the same flags, or another --out"
@@ -175,8 +178,18 @@ pub(crate) fn load(
             "was made with other data; give the same --data, or another --out".into(),
         ));
     }
-    parameters.load(&without_prefix(MODEL, &tensors))?;
-    optimiser.restore(state.optimiser_steps, &without_prefix(OPTIMISER, &tensors))?;
+    let model = Under { file: &file, prefix: MODEL };
+    parameters.load(&model).map_err(|error| error.about(path))?;
+    let remembered = Under { file: &file, prefix: OPTIMISER };
+    let mut tensors = BTreeMap::new();
+    for name in remembered.names() {
+        let shape = remembered.about(name).map_or(&[][..], |(_, shape)| shape);
+        let remembers = optimiser.remembers(name, shape);
+        if remembers.map_err(|error| refuse(format!("does not fit its run ({error})")))? {
+            tensors.extend(remembered.tensor(name)?.map(|tensor| (name.to_owned(), tensor)));
+        }
+    }
+    optimiser.restore(state.optimiser_steps, &tensors)?;
     Ok(state.progress)
 }
 
@@ -194,11 +207,24 @@ fn prefixed(prefix: &str, tensors: BTreeMap<String, Tensor>) -> BTreeMap<String,
     tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
 }
 
-fn without_prefix(prefix: &str, tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-    tensors
-        .iter()
-        .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone())))
-        .collect()
+/// The tensors of a file whose names begin so, by what follows.
+struct Under<'a> {
+    file: &'a weights::Reader,
+    prefix: &'static str,
+}
+
+impl Source for Under<'_> {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.file.names().filter_map(|name| name.strip_prefix(self.prefix))
+    }
+
+    fn about(&self, name: &str) -> Option<(DType, &[usize])> {
+        self.file.about(&format!("{}{name}", self.prefix))
+    }
+
+    fn tensor(&self, name: &str) -> ModelResult<Option<Tensor>> {
+        self.file.tensor(&format!("{}{name}", self.prefix))
+    }
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl FeatureEncoder {
                 // The head is never used: one output keeps it small.
                 let recipe = FinetuneRecipe { common, ..FinetuneRecipe::default() };
                 let (classifier, parameters) = saved::new_classifier(&recipe, 1, device)?;
-                classifier.load_encoder(&parameters, &file.tensors, file.path())?;
+                classifier.load_encoder(&parameters, &file.weights, file.path())?;
                 Ok(ours(classifier, &recipe.common))
             }
             FileKind::Pretext => Err(file.refuse("give the encoder.safetensors beside it")),
@@ -168,7 +168,7 @@ pub fn embed(
     control: &mut Control<'_>,
 ) -> Result<Vec<(String, usize)>> {
     let data = Dataset::open(data)?;
-    let file = WeightFile::read(weights_file)?;
+    let file = WeightFile::open(weights_file)?;
     run::in_pool(control.threads, || {
         let encoder = FeatureEncoder::new(&file, control)?;
         let labelled = [("train", data.train()), ("val", data.val())];

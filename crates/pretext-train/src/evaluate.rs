@@ -54,7 +54,7 @@ pub fn evaluate(weights: &Path, data: &Path, control: &mut Control<'_>) -> Resul
         let problem = "has no val/<class>/ pictures to score on".into();
         return Err(Error::DataSet { path: data.root().to_owned(), problem });
     }
-    let file = WeightFile::read(weights)?;
+    let file = WeightFile::open(weights)?;
     run::in_pool(control.threads, || match file.kind() {
         FileKind::Classifier => {
             let trained = file.classifier(control.device.tensors())?;

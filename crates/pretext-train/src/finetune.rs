@@ -72,7 +72,7 @@ pub fn finetune(
     }
     let file = match init {
         Init::Random => None,
-        Init::File(path) => Some(WeightFile::read(path)?),
+        Init::File(path) => Some(WeightFile::open(path)?),
     };
     sitting::hold(out, control, |lease, before, control| {
         run::in_pool(control.threads, || train(recipe, file, &data, lease, before, control))
@@ -300,7 +300,7 @@ fn begin_with(
             Err(file.refuse(&format!("its encoder is {name}: give --encoder {name}")))
         }
         _ => {
-            classifier.load_encoder(parameters, &file.tensors, file.path())?;
+            classifier.load_encoder(parameters, &file.weights, file.path())?;
             file.initial_weights()
         }
     }

@@ -40,7 +40,7 @@ impl Predictor {
     /// # Errors
     /// If the file cannot be read or is of something else.
     pub fn open(weights: &Path) -> Result<Self> {
-        let file = WeightFile::read(weights)?;
+        let file = WeightFile::open(weights)?;
         if file.kind() != FileKind::Classifier {
             return Err(file.refuse("give the classifier.safetensors of a fine-tuning run"));
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use pretext_models::{Builder, Classifier, Parameters, weights};
+use pretext_models::weights::{self, Source as _};
+use pretext_models::{Builder, Classifier, Parameters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -81,11 +82,10 @@ fn insert(path: &Path, metadata: &mut Metadata, key: &str, value: &impl Serializ
     Ok(())
 }
 
-/// A weight file that was read.
+/// A weight file that was opened.
 pub struct WeightFile {
-    path: std::path::PathBuf,
-    pub(crate) tensors: BTreeMap<String, Tensor>,
-    metadata: Metadata,
+    /// Read when a network that they fit asks for them.
+    pub(crate) weights: weights::Reader,
 }
 
 /// What a weight file holds.
@@ -102,18 +102,17 @@ pub enum FileKind {
 }
 
 impl WeightFile {
-    /// Reads a weight file.
+    /// Opens a weight file, and reads what it says of its tensors and of itself.
     ///
     /// # Errors
     /// If it cannot be read or is not a safetensors file.
-    pub fn read(path: &Path) -> Result<Self> {
-        let (tensors, metadata) = weights::read(path)?;
-        Ok(Self { path: path.to_owned(), tensors, metadata })
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self { weights: weights::open(path)? })
     }
 
     /// What the file says it holds.
     pub fn kind(&self) -> FileKind {
-        match self.metadata.get(KIND).map(String::as_str) {
+        match self.metadata().get(KIND).map(String::as_str) {
             Some("encoder") => FileKind::Encoder,
             Some("classifier") => FileKind::Classifier,
             Some("pretext") => FileKind::Pretext,
@@ -123,29 +122,30 @@ impl WeightFile {
 
     /// The tensors' names and shapes.
     pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dims()))
+        let shape = |name| self.weights.about(name).map_or(&[][..], |(_, shape)| shape);
+        self.weights.names().map(move |name| (name, shape(name)))
     }
 
     /// The file's own words about itself.
     pub fn metadata(&self) -> &Metadata {
-        &self.metadata
+        self.weights.metadata()
     }
 
     /// The encoder's name, where the file tells it.
     pub fn encoder(&self) -> Option<&str> {
-        self.metadata.get(ENCODER).map(String::as_str)
+        self.metadata().get(ENCODER).map(String::as_str)
     }
 
     /// How the weights came to be, where the file tells it.
     pub fn provenance(&self) -> Option<Pretrained> {
-        serde_json::from_str(self.metadata.get(PROVENANCE)?).ok()
+        serde_json::from_str(self.metadata().get(PROVENANCE)?).ok()
     }
 
     /// The recipe and network of a `pretext` file.
     pub(crate) fn pretext(&self) -> Result<(PretrainRecipe, PretextNetwork)> {
         let recipe: PretrainRecipe = self.get(RECIPE)?;
         let network = PretextNetwork::new(&recipe, &Device::Cpu)?;
-        network.parameters().load(&self.tensors)?;
+        self.load(network.parameters())?;
         Ok((recipe, network))
     }
 
@@ -154,15 +154,19 @@ impl WeightFile {
         let (recipe, classes): (FinetuneRecipe, Vec<String>) =
             (self.get(RECIPE)?, self.get(CLASSES)?);
         let (classifier, parameters) = new_classifier(&recipe, classes.len(), device)?;
-        parameters.load(&self.tensors)?;
+        self.load(&parameters)?;
         Ok(TrainedClassifier { classifier, recipe, classes })
+    }
+
+    fn load(&self, parameters: &Parameters) -> Result<()> {
+        Ok(parameters.load(&self.weights).map_err(|error| error.about(self.path()))?)
     }
 
     /// The initial weights that fine-tuning from this file begins with.
     pub(crate) fn initial_weights(&self) -> Result<InitialWeights> {
         Ok(InitialWeights::File {
-            path: Some(self.path.display().to_string()),
-            sha256: files::sha256_of_file(&self.path)?,
+            path: Some(self.path().display().to_string()),
+            sha256: files::sha256_of_file(self.path())?,
             pretrained: self.provenance(),
         })
     }
@@ -173,8 +177,8 @@ impl WeightFile {
     }
 
     fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
-        let refuse = |problem: String| Error::File { path: self.path.clone(), problem };
-        let text = self.metadata.get(key).ok_or_else(|| {
+        let refuse = |problem: String| Error::File { path: self.path().to_owned(), problem };
+        let text = self.metadata().get(key).ok_or_else(|| {
             refuse(format!(
                 "has no {key} in its metadata; it was not saved by pretext finetune or pretrain"
             ))
@@ -191,12 +195,12 @@ impl WeightFile {
             FileKind::Pretext => "a whole pretext network",
             FileKind::Foreign => "not a file of ours",
         };
-        Error::File { path: self.path.clone(), problem: format!("is {is}; {want}") }
+        Error::File { path: self.path().to_owned(), problem: format!("is {is}; {want}") }
     }
 
     /// Where it was read from.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.weights.path()
     }
 }
 

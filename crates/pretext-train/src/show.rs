@@ -54,7 +54,7 @@ pub fn show(
     let (recipe, network) = match weights {
         None => (figure.recipe.clone(), None),
         Some(path) => {
-            let file = WeightFile::read(path)?;
+            let file = WeightFile::open(path)?;
             if file.kind() != FileKind::Pretext {
                 return Err(file.refuse("give the pretext.safetensors of a pretraining run"));
             }

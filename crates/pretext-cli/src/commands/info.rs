@@ -32,7 +32,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<ExitCode> {
         say(Dataset::open(path).map_err(Error::from)?.summary())?;
         return Ok(failure::DONE);
     }
-    let file = WeightFile::read(path)?;
+    let file = WeightFile::open(path)?;
     if file.metadata().get("format").is_some_and(|format| format == "pretext-cache") {
         say(Dataset::open(path).map_err(Error::from)?.summary())?;
     } else if let Ok(standing) = checkpoint::inspect(path) {

@@ -1,10 +1,6 @@
 //! A safetensors file, opened by its header; tensors are read one by one as they are asked for.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
@@ -17,35 +13,30 @@ use crate::header::{self, Flaw, Opened};
 /// The header of a file of weights, and the file to read weights from.
 pub(super) struct Checkpoint {
     path: PathBuf,
-    file: Mutex<File>,
-    /// Where the tensors' bytes begin.
-    start: u64,
-    tensors: BTreeMap<String, TensorInfo>,
+    file: Opened,
 }
 
 impl Checkpoint {
     /// Reads the header of `path`, and nothing else yet.
     pub(super) fn open(path: &Path) -> std::result::Result<Self, Error> {
-        let Opened { file, start, metadata } = header::open(path).map_err(|flaw| {
+        let file = header::open(path).map_err(|flaw| {
             let path = path.to_path_buf();
             match flaw {
                 Flaw::Read(source) => Error::Read { path, source },
                 Flaw::Format(reason) => Error::Format { path, reason },
             }
         })?;
-        let tensors =
-            metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-        Ok(Self { path: path.to_path_buf(), file: Mutex::new(file), start, tensors })
+        Ok(Self { path: path.to_path_buf(), file })
     }
 
     /// Names of the tensors, sorted.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+        self.file.tensors.keys().map(String::as_str)
     }
 
     /// Type and shape of a tensor.
     pub(super) fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.tensors.get(name)
+        self.file.tensors.get(name)
     }
 
     /// Whether a tensor is of a type whose values stand for themselves, so that converting them
@@ -61,15 +52,10 @@ impl Checkpoint {
 
     /// Reads one tensor.
     fn read(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let Some(info) = self.tensors.get(name) else {
+        let Some(info) = self.file.tensors.get(name) else {
             candle_core::bail!("{}: no tensor {name}", self.path.display());
         };
-        let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.start + from as u64))?;
-        file.read_exact(&mut bytes)?;
-        drop(file);
+        let bytes = self.file.bytes(name)?;
         Tensor::from_raw_buffer(&bytes, info.dtype.try_into()?, &info.shape, device)?
             .to_dtype(dtype)
     }
@@ -96,6 +82,6 @@ impl SimpleBackend for Checkpoint {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.file.tensors.contains_key(name)
     }
 }

@@ -335,6 +335,28 @@ impl Optimiser {
         Ok(tensors)
     }
 
+    /// Whether a tensor of that name is among what [`state`](Self::state) gives.
+    ///
+    /// # Errors
+    /// If one of that name has another shape.
+    pub fn remembers(&self, name: &str, shape: &[usize]) -> candle_core::Result<bool> {
+        let is_part = |part| State::default().parts().iter().any(|(name, _)| *name == part);
+        let (of, want) = match name.rsplit_once('.') {
+            _ if name == TAKEN => ("count", &[1][..]),
+            Some((of, part)) if is_part(part) => {
+                let Some(slot) = self.slots.iter().find(|slot| slot.name == of) else {
+                    return Ok(false);
+                };
+                ("parameter", slot.var.dims())
+            }
+            _ => return Ok(false),
+        };
+        if shape != want {
+            bail!("{name} is {shape:?}, the {of} {want:?}")
+        }
+        Ok(true)
+    }
+
     /// Takes up what [`state`](Self::state) gave, after `step` steps.
     ///
     /// # Errors
@@ -351,11 +373,9 @@ impl Optimiser {
         for slot in &self.slots {
             let mut state = lock(&slot.state);
             for (part, values) in state.parts() {
-                let Some(tensor) = tensors.get(&format!("{}.{part}", slot.name)) else { continue };
-                if tensor.shape() != slot.var.shape() {
-                    let (name, there) = (&slot.name, tensor.shape());
-                    bail!("{name}.{part} is {there:?}, the parameter {:?}", slot.var.shape())
-                }
+                let name = format!("{}.{part}", slot.name);
+                let Some(tensor) = tensors.get(&name) else { continue };
+                self.remembers(&name, tensor.dims())?;
                 if slot.var.device().is_cpu() {
                     *values = tensor.flatten_all()?.to_vec1()?;
                 }
