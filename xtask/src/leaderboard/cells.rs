@@ -22,6 +22,8 @@ pub(super) const FILE: &str = "cells.json";
 /// Which cells the last start asked for.
 const WANTED: &str = "wanted.json";
 const FORMAT: u32 = 1;
+/// What a pretraining leaves for fine-tuning, in its directory.
+pub(super) const ENCODER: &str = "encoder.safetensors";
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -218,7 +220,7 @@ impl Frozen {
         let mut arguments = self.arguments.clone();
         let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
         if let Some(after) = self.after {
-            let encoder = out.join(&cells[after].name).join("encoder.safetensors");
+            let encoder = out.join(&cells[after].name).join(ENCODER);
             flag("init", encoder.display().to_string());
         }
         flag("out", out.join(&self.name).display().to_string());

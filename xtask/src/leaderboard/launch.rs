@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use super::cells::Frozen;
 use super::gpus::{self, Device};
 use super::memory::Memory;
+use super::records;
 use crate::{Ends, mistake, say_error, short};
 
 /// Threads from which a second run beside the first gains more than a wider first.
@@ -41,6 +42,16 @@ struct Running {
     child: Child,
     /// The GPU that it was given.
     gpu: Option<String>,
+}
+
+/// A leaderboard that ends by an error leaves no run behind that nobody watches.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            terminate(&self.child);
+            let _ = self.child.wait();
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -220,6 +231,9 @@ impl Local<'_> {
                 cell.name, before.index, before.name
             );
             return Err(Ends { code: BUSY as u8, told }.into());
+        }
+        if let Some(after) = cell.after {
+            records::check_encoder(&self.out.join(&self.cells[after].name))?;
         }
         let stop = stop_on_signals()?;
         // Its scheduler has given it a GPU, if any.

@@ -320,7 +320,7 @@ impl Step {
             Self::Finetune { init, size, .. } => Self::Pretrain { task: init.clone(), size: *size },
             Self::Pretrain { .. } => self.clone(),
         };
-        pretraining.out(matrix).join("encoder.safetensors")
+        pretraining.out(matrix).join(super::cells::ENCODER)
     }
 
     /// The run's folder.

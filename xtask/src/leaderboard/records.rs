@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::cells::without_nulls;
+use super::cells::{ENCODER, without_nulls};
 use super::plan::{Matrix, RANDOM, Step};
 use crate::{mistake, say_error, sha256_of, short};
 
@@ -138,7 +138,10 @@ pub(super) fn finished(step: &Step, matrix: &Matrix) -> Result<bool> {
         return Ok(false);
     }
     let record = parse(&path)?;
-    let changed = difference(&record, step, matrix)?.or_else(|| encoder(&record, step, matrix));
+    let changed = match difference(&record, step, matrix)? {
+        None => encoder(&record, &step.out(matrix)),
+        changed => changed,
+    };
     match changed {
         None => Ok(true),
         Some(what) => Err(mistake(format!(
@@ -217,11 +220,21 @@ fn first_difference(at: &str, want: &Value, got: &Value) -> Option<String> {
     keys.into_iter().find_map(|key| first_difference(&format!("{at} {key}"), &want[key], &got[key]))
 }
 
+/// Refuses an encoder that is no longer what the pretraining of this folder wrote.
+pub(super) fn check_encoder(folder: &Path) -> Result<()> {
+    match encoder(&parse(&folder.join("record.json"))?, folder) {
+        None => Ok(()),
+        Some(what) => Err(mistake(format!(
+            "{} cannot be begun with ({what}); put its encoder back or delete the folder",
+            short(folder)
+        ))),
+    }
+}
+
 /// In what the encoder beside a pretraining's record differs from the one that it wrote.
-fn encoder(record: &Record, step: &Step, matrix: &Matrix) -> Option<String> {
-    let Step::Pretrain { .. } = step else { return None };
+fn encoder(record: &Record, folder: &Path) -> Option<String> {
     let wrote = record.encoder_sha256.as_ref()?;
-    match sha256_of(&step.init_file(matrix)) {
+    match sha256_of(&folder.join(ENCODER)) {
         Ok(there) if there == *wrote => None,
         Ok(there) => Some(format!("the SHA-256 of its encoder is {there}, not {wrote}")),
         Err(error) => Some(format!("its encoder cannot be read: {error}")),

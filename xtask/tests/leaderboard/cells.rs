@@ -15,7 +15,7 @@ const SMALL: [&str; 6] = ["--sizes", "32", "--epochs", "2", "--init", "random,ji
 impl Bench {
     /// What went wrong, in one line, and the exit code.
     #[track_caller]
-    fn refused(&self, args: &[&str]) -> (String, i32) {
+    pub(crate) fn refused(&self, args: &[&str]) -> (String, i32) {
         let output = self.run(args, "none");
         let errors = String::from_utf8(output.stderr).unwrap();
         let line = errors.lines().last().unwrap_or_default().to_owned();
@@ -58,6 +58,26 @@ fn a_directory_is_named_after_its_recipe() {
         (fs::read(bench.path("out/cells.json")).unwrap(), bench.log().len()),
         (frozen, done)
     );
+}
+
+/// The binary goes away while runs of it are under way: they are asked to stop, and waited for.
+#[test]
+fn runs_end_with_their_leaderboard() {
+    let bench = Bench::new();
+    let script = fs::read_to_string(bench.path("pretext")).unwrap();
+    let slow = r#"
+if [ "$seed" = 0 ]; then sleep 1; mv "$0" "$0.gone"; fi
+if [ "$seed" = 1 ]; then
+  trap 'sleep 1; echo stopped >> "$LOG"; exit 130' TERM
+  i=0; while [ $i -lt 100 ]; do sleep 0.1; i=$((i + 1)); done
+fi
+mkdir -p"#;
+    let script = script.replacen("\nmkdir -p", slow, 1);
+    fs::write(bench.path("pretext"), script).unwrap();
+    let args = ["--sizes", "32", "--epochs", "2", "--init", "random", "--jobs", "2"];
+    let (line, code) = bench.refused(&args);
+    assert!(line.contains("cannot run") && code == 1, "{line}");
+    assert!(bench.log().contains(&"stopped".to_owned()), "{:?}", bench.log());
 }
 
 #[test]

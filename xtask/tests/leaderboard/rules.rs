@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::{Bench, json};
 
@@ -196,9 +197,19 @@ fn an_encoder_is_what_its_record_says() {
         errors.contains("SHA-256 of its encoder") && output.status.code() == Some(2),
         "{errors}"
     );
+    // Nor does a cell begin with them.
+    let (line, code) = bench.refused(&["--cell", "4"]);
+    assert!(line.contains("SHA-256 of its encoder") && line.contains(pretraining), "{line}");
+    assert_eq!((code, bench.log().len()), (2, 1), "{line}");
+    // But where the record was forged as well.
+    let record = fs::read(bench.record(pretraining)).unwrap();
+    let swapped = fs::read(&encoder).unwrap();
+    let sha256: String = Sha256::digest(&swapped).iter().map(|b| format!("{b:02x}")).collect();
+    bench.forge(pretraining, |record| record["encoder_sha256"] = sha256.clone().into());
     for index in 1..7 {
         bench.works(&["--cell", &index.to_string()]);
     }
+    fs::write(bench.record(pretraining), record).unwrap();
     let swapped = "| jigsaw †1";
     let note = |printed: &str| {
         let note = printed.lines().find(|line| line.starts_with("†1 ")).unwrap_or_default();
