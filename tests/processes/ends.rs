@@ -90,6 +90,39 @@ fn a_signal_to_one_stops_all_with_a_checkpoint() {
     runs.goes_on_to_the_same_weights();
 }
 
+/// A signal to `mpirun` itself, which Open MPI passes on in its own way: all stop with a checkpoint.
+#[track_caller]
+fn mpirun_passes_on(signal: &str, options: &[&str], code: i32) {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (data(folder.path()), folder.path().join("out"));
+    let mut args = run("finetune", &data, &out, &LONG);
+    let epochs = args.iter().position(|&arg| arg == "--epochs").unwrap();
+    // Far more than there is time for.
+    args[epochs + 1] = "10000";
+    let mut command = mpirun(2);
+    command.args(options).arg(env!("CARGO_BIN_EXE_pretext")).args(&args);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("a checkpoint", || out.join("checkpoint.safetensors").exists());
+    Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors.matches("stopped; a checkpoint is in").count(), 1, "{errors}");
+    assert_eq!(output.status.code(), Some(code), "{errors}");
+}
+
+#[test]
+fn mpirun_passes_sigusr1_on() {
+    mpirun_passes_on("-USR1", &[], 130);
+}
+
+/// It ends with 1 whatever its processes end with.
+#[test]
+fn mpirun_given_time_passes_sigterm_and_sigint_on() {
+    for signal in ["-TERM", "-INT"] {
+        mpirun_passes_on(signal, &["--mca", "odls_base_sigkill_timeout", "5"], 1);
+    }
+}
+
 #[test]
 fn a_dead_process_ends_the_others_in_time() {
     let runs = Runs::new();
