@@ -101,6 +101,27 @@ fn an_interrupted_run_says_how_to_go_on() {
 }
 
 /// What a clock measured: the only parts in which a resumed run's record differs.
+/// Where a full disk cuts a checkpoint off, one line says so, and the run goes on once there is space.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_one_line_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let out = folder.path().join("out");
+    let args = pretrain(&data, &out, &["--epochs", "1"]);
+    // Files may not grow beyond 100 blocks of 512 bytes; without the signal, writing fails.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ && ulimit -f 100 && exec \"$0\" \"$@\""]);
+    let output = limited.arg(env!("CARGO_BIN_EXE_pretext")).args(&args).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "it is nobody's mistake: {errors}");
+    let line = errors.lines().find(|line| line.starts_with("error: ")).unwrap();
+    let told = "checkpoint.safetensors: file too large; free some space and run it again";
+    assert!(line.contains(told) && line.ends_with("--resume"), "{line}");
+    assert!(!out.join("checkpoint.safetensors").exists(), "nothing half written is left");
+    works(&pretrain(&data, &out, &["--epochs", "1", "--resume"]));
+}
+
 fn without_times(mut record: Value) -> Value {
     let fields = record.as_object_mut().unwrap();
     let measured = ["started", "seconds", "joules"];

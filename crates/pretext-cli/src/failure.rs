@@ -22,7 +22,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return DONE;
     }
     // A message of several lines would no longer be one to grep for.
-    let line = format!("{error:#}").lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let line = told(error).lines().map(str::trim).collect::<Vec<_>>().join(" ");
     // A closed standard error is no reason to end with a panic's code.
     let _ = writeln!(io::stderr(), "error: {line}");
     let is_busy = |cause: &Error| matches!(cause, Error::Busy { .. });
@@ -33,6 +33,18 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         cause.is::<Mistake>() || cause.downcast_ref::<Error>().is_some_and(Error::is_users_mistake)
     });
     if users { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// What an error and its causes say; one of ours says by itself what is below it.
+fn told(error: &anyhow::Error) -> String {
+    let mut said = Vec::new();
+    for cause in error.chain() {
+        said.push(cause.to_string());
+        if cause.is::<Error>() {
+            break;
+        }
+    }
+    said.join(": ")
 }
 
 /// Prints a mistake in the flags as one line, where clap would print a paragraph.
@@ -73,3 +85,22 @@ impl std::fmt::Display for Mistake {
 }
 
 impl std::error::Error for Mistake {}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let source = || io::Error::from(io::ErrorKind::NotFound);
+        let ours = || Error::Io { path: "a".into(), source: source() };
+        assert_eq!(told(&ours().into()), "a: entity not found");
+        let outer = Err::<(), _>(ours()).context("no record").unwrap_err();
+        assert_eq!(told(&outer), "no record: a: entity not found");
+        // Others' errors leave their causes to be asked for.
+        let others = Err::<(), _>(source()).context("cannot read b").unwrap_err();
+        assert_eq!(told(&others), "cannot read b: entity not found");
+    }
+}

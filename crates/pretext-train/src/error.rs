@@ -123,7 +123,7 @@ pub enum Error {
     #[error("{}", one_line(.0))]
     Tensor(#[from] candle_core::Error),
     /// A file or folder cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), refusal(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -133,10 +133,12 @@ pub enum Error {
 }
 
 impl From<pretext_models::Error> for Error {
-    /// A tensor operation that failed in a network is one that failed.
+    /// A tensor operation that failed in a network is one that failed, and a full disk is one whoever
+    /// writes to it.
     fn from(error: pretext_models::Error) -> Self {
         match error {
             pretext_models::Error::Tensor(error) => Self::Tensor(error),
+            pretext_models::Error::Io { path, source } => Self::Io { path, source },
             other => Self::Model(other),
         }
     }
@@ -219,6 +221,17 @@ fn says_full(text: &str) -> bool {
         .any(|word| text.contains(word))
 }
 
+/// What the system said of a file, and the remedy where there is one.
+fn refusal(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        full @ (ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
+            format!("{full}; free some space and run it again, a training run with --resume")
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// What to do about a GPU whose memory is full.
 fn remedy(fits: Option<usize>) -> String {
     match fits {
@@ -262,6 +275,35 @@ mod tests {
         let other = Error::from(Tensors::Msg("shapes\n   0: a trace".into()));
         assert_eq!(other.to_string(), "shapes");
         assert!(!other.is_full_memory());
+    }
+
+    #[test]
+    fn a_full_disk_is_told_by_the_remedy_and_nobodys_mistake() {
+        use std::io::{self, ErrorKind};
+        let path = || PathBuf::from("out/checkpoint.safetensors");
+        for (kind, says) in [
+            (ErrorKind::StorageFull, "no storage space"),
+            (ErrorKind::QuotaExceeded, "quota exceeded"),
+            (ErrorKind::FileTooLarge, "file too large"),
+        ] {
+            // A temporary file adds its own path to what the system says.
+            let source = || io::Error::new(kind, "No space left on device at path \"out/.part-a\"");
+            let io = Error::Io { path: path(), source: source() };
+            let model = Error::from(pretext_models::Error::Io { path: path(), source: source() });
+            for error in [io, model] {
+                assert!(!error.is_users_mistake());
+                assert_eq!(
+                    error.to_string(),
+                    format!(
+                        "out/checkpoint.safetensors: {says}; free some space and run it again, a \
+                         training run with --resume"
+                    )
+                );
+            }
+        }
+        let missing =
+            pretext_models::Error::Io { path: path(), source: ErrorKind::NotFound.into() };
+        assert!(Error::from(missing).is_users_mistake());
     }
 
     #[test]
