@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::cores::Cores;
+use crate::mistake;
 
 /// A script, and what it needs.
 pub(super) struct Script {
@@ -28,15 +29,19 @@ impl Peer {
     /// With the interpreter given, or that of the script's environment, which is made if it is not
     /// there yet or was made for other versions.
     pub(super) fn find(script: &'static Script, python: Option<&Path>) -> Result<Self> {
+        let own = python.is_none();
         let python = match python {
             Some(python) => python.to_owned(),
             None => environment(script)?,
         };
         let peer = Self { python, script };
         let modules: Vec<_> = script.modules.iter().map(|(module, _)| *module).collect();
-        peer.versions()
-            .with_context(|| format!("give --python an interpreter with {}", modules.join(", ")))?;
-        Ok(peer)
+        let told = format!("give --python an interpreter with {}", modules.join(", "));
+        match peer.versions() {
+            Ok(_) => Ok(peer),
+            Err(error) if own => Err(error.context(told)),
+            Err(error) => Err(mistake(format!("{told}: {error:#}"))),
+        }
     }
 
     /// The versions of what it brings.

@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use crate::{say, say_error, short};
+use crate::{mistake, say, say_error, short};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -46,7 +46,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        bail!("the toolkit is for Linux on x86-64; install CUDA 13.0 from its maker");
+        let told = "the toolkit is for Linux on x86-64; install CUDA 13.0 from its maker";
+        return Err(mistake(told));
     }
     let cudarc = stand_ins::cudarc()?;
     let stamp = stamp(&cudarc);
@@ -112,12 +113,14 @@ fn stamp(cudarc: &Path) -> String {
 fn set_up(into: &Path, cudarc: &Path, stamp: &str) -> Result<()> {
     let cannot = || format!("cannot write into {}", short(into));
     let parent = into.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).with_context(cannot)?;
+    let elsewhere = |error| mistake(format!("{}: {error}; give another --into", cannot()));
+    fs::create_dir_all(parent).map_err(elsewhere)?;
     if into.exists() && !into.join(STAMP).exists() && !is_empty(into) {
-        bail!("{} holds something else; give another --into", short(into));
+        let told = format!("{} holds something else; give another --into", short(into));
+        return Err(mistake(told));
     }
     let part = tempfile::Builder::new().prefix(".cuda-toolkit-").tempdir_in(parent);
-    let part = part.with_context(cannot)?;
+    let part = part.map_err(elsewhere)?;
     let wheels = part.path().join("wheels");
     install(part.path(), &wheels)?;
 

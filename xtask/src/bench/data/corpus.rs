@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::mistake;
+
 /// JPEGs in one flat folder.
 pub(in super::super) struct Corpus {
     pub(in super::super) folder: PathBuf,
@@ -15,21 +17,28 @@ pub(in super::super) struct Corpus {
 
 impl Corpus {
     /// A folder of the user's own.
+    ///
+    /// # Errors
+    /// If it holds anything else than JPEGs, which is the user's mistake.
     pub(in super::super) fn open(folder: &Path) -> Result<Self> {
-        let entries = fs::read_dir(folder)
-            .with_context(|| format!("--corpus: cannot read {}", folder.display()))?;
+        let entries = fs::read_dir(folder).map_err(|error| {
+            mistake(format!("--corpus: cannot read {}: {error}", folder.display()))
+        })?;
         let (mut pictures, mut bytes) = (0, 0);
         for entry in entries {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
             let jpeg = name.ends_with(".jpg") || name.ends_with(".jpeg");
             if !jpeg || name.starts_with('.') || !path.is_file() {
-                bail!("--corpus: {} is no JPEG; give a folder of nothing else", path.display())
+                let path = path.display();
+                let told = format!("--corpus: {path} is no JPEG; give a folder of nothing else");
+                return Err(mistake(told));
             }
             (pictures, bytes) = (pictures + 1, bytes + path.metadata()?.len());
         }
         if pictures == 0 {
-            bail!("--corpus: {} is empty; give a folder of JPEGs", folder.display())
+            let folder = folder.display();
+            return Err(mistake(format!("--corpus: {folder} is empty; give a folder of JPEGs")));
         }
         Ok(Self { folder: folder.to_owned(), pictures, bytes })
     }

@@ -5,7 +5,7 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use self::corpus::Corpus;
@@ -15,6 +15,7 @@ use super::ours;
 use super::peer::{Peer, Script};
 use super::report::{Machine, replaced};
 use super::stepper::{MEASURED, Stepper, interleave};
+use crate::mistake;
 
 /// The peers' side.
 const SCRIPT: Script = Script {
@@ -144,11 +145,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for name in &args.works {
         if !WORKS.iter().any(|work| work.name == name) {
             let known: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
-            bail!("--works: there is no {name}; choose of {}", known.join(", "))
+            let known = known.join(", ");
+            return Err(mistake(format!("--works: there is no {name}; choose of {known}")));
         }
     }
     if args.rounds == 0 || args.pictures == 0 || args.threads == Some(0) {
-        bail!("--rounds, --pictures and --threads must be at least 1")
+        return Err(mistake("--rounds, --pictures and --threads must be at least 1"));
     }
     let own = args.corpus.as_deref().map(Corpus::open).transpose()?;
     let peer = match args.against {

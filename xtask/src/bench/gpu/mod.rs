@@ -21,7 +21,7 @@ use self::steps::Effort;
 use super::ours;
 use super::peer::{Peer, Script};
 use super::report::{Machine, replaced};
-use crate::Ends;
+use crate::mistake;
 
 /// PyTorch's side.
 const SCRIPT: Script = Script {
@@ -71,7 +71,7 @@ impl Args {
         ] {
             if let Some(name) = given.iter().find(|name| !known.contains(&name.as_str())) {
                 let told = format!("{flag}: there is no {name}; choose of {}", known.join(", "));
-                return Err(Ends { code: 2, told }.into());
+                return Err(mistake(told));
             }
         }
         Ok(())

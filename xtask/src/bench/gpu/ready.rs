@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::peer::Peer;
 
-use crate::Ends;
+use crate::mistake;
 
 /// The oldest driver that takes the kernels: CUDA 13.0.
 const DRIVER: u32 = 580;
@@ -113,7 +113,7 @@ fn joined(folders: &str, before: Option<OsString>) -> Option<OsString> {
 }
 
 fn refuse<T>(told: &str) -> Result<T> {
-    Err(Ends { code: 2, told: told.into() }.into())
+    Err(mistake(told))
 }
 
 /// Whether the kernels' build scripts will find nvcc: where `pretext-kernels` looks for it, which is
@@ -129,6 +129,7 @@ fn compiler() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Ends;
 
     fn said(told: Option<(bool, &str)>) -> String {
         match first(told.map(|(content, text)| (content, text.to_owned()))) {

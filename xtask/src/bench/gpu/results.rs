@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::cell::Cell;
@@ -32,8 +32,9 @@ impl Results {
     /// Those of earlier calls, if they are of the same GPU and driver; a page is of one.
     pub(super) fn open(path: &Path, gpu: Gpu) -> Result<Self> {
         let Ok(text) = std::fs::read_to_string(path) else { return Ok(Self::new(gpu)) };
-        let before: Self = serde_json::from_str(&text).with_context(|| {
-            format!("{} is not as this command writes it; remove it", crate::short(path))
+        let before: Self = serde_json::from_str(&text).map_err(|error| {
+            let path = crate::short(path);
+            crate::mistake(format!("{path} is not as this command writes it; remove it: {error}"))
         })?;
         if before.gpu == gpu {
             return Ok(before);

@@ -6,7 +6,7 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use self::epoch::Setting;
@@ -16,6 +16,7 @@ use super::ours;
 use super::peer::{Peer, Script};
 use super::report::{Machine, replaced};
 use super::stepper::{MEASURED, Stepper, interleave};
+use crate::mistake;
 
 /// PyTorch's side.
 const SCRIPT: Script = Script {
@@ -81,14 +82,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for name in &args.networks {
         if !NETWORKS.iter().any(|(known, _)| known == name) {
             let known: Vec<&str> = NETWORKS.iter().map(|(known, _)| *known).collect();
-            bail!("--networks: there is no {name}; choose of {}", known.join(", "))
+            let known = known.join(", ");
+            return Err(mistake(format!("--networks: there is no {name}; choose of {known}")));
         }
     }
     if let Some(name) = args.precisions.iter().find(|name| !["f32", "bf16"].contains(&&***name)) {
-        bail!("--precisions: there is no {name}; choose of f32, bf16")
+        let told = format!("--precisions: there is no {name}; choose of f32, bf16");
+        return Err(mistake(told));
     }
     if args.rounds == 0 || args.batch < 2 {
-        bail!("--rounds must be at least 1 and --batch at least 2")
+        return Err(mistake("--rounds must be at least 1 and --batch at least 2"));
     }
     let peer = match args.against {
         Some(Against::Pytorch) => Some(Peer::find(&SCRIPT, args.python.as_deref())?),
