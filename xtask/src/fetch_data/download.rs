@@ -3,20 +3,23 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::http::{Response, StatusCode, Uri};
+use ureq::{Agent, Body, Timeout};
 
-use super::{cannot_write, proxy};
-use crate::short;
+use super::content_range::ContentRange;
+use super::pace::{Pace, SLOWEST};
+use super::{cannot_write, connect};
+use crate::{mistake, say_error, short};
 
 /// How long a server is waited for, and how often it is asked again.
 #[derive(Clone, clap::Args)]
 pub(super) struct Patience {
-    /// How long to wait for a connection, and for each piece of an answer
+    /// How long to wait for a connection, for an answer, and for each piece of it; less than 1000
+    /// bytes a second over that time are as good as nothing
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: Duration,
     /// Attempts in a row that may bring nothing new before a download is given up
@@ -44,32 +47,34 @@ pub(super) fn download(
     length: Option<u64>,
     patience: &Patience,
 ) -> Result<()> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let timeout = Some(patience.timeout);
-    let config = Agent::config_builder()
-        .timeout_resolve(timeout)
-        .timeout_connect(timeout)
-        .timeout_per_read(timeout)
-        .timeout_per_write(timeout)
-        .proxy(proxy::of(url, environment)?)
-        .http_status_as_error(false)
-        .build();
-    let request = Request { agent: Agent::new_with_config(config), url, part, length, patience };
+    let uri: Uri = url.parse().map_err(|error| {
+        mistake(format!("{url}: {error}; check the address or give another --from"))
+    })?;
+    let agent = connect::client(&uri, patience.timeout)?;
+    let mut request = Request { agent, url, part, length, patience, whole: None };
     let (mut failures, mut most) = (0, 0);
     loop {
         let have = have(part);
         if length.is_some_and(|length| have == length) {
             return Ok(());
         }
-        let (problem, asked) = match request.send(have)? {
-            Ended::Whole => return Ok(()),
-            Ended::Cut { problem, wait } => (problem, wait),
-        };
+        let ended = request.send(have)?;
         let now = self::have(part);
-        // Only bytes that no earlier attempt brought are progress: a server without ranges that
-        // cuts each answer would be asked for ever.
-        failures = if now > most.max(have) { 0 } else { failures + 1 };
+        // What trickled in before it was noticed is no progress, nor are bytes that an earlier attempt
+        // brought: a server without ranges that cuts each answer would be asked for ever.
+        let least = match &ended {
+            Ended::Slow(_) => (SLOWEST * patience.timeout.as_secs_f64()) as u64,
+            _ => 0,
+        };
+        let failed = !matches!(ended, Ended::Partial);
+        failures = if now > most.max(have) + least { 0 } else { failures + u32::from(failed) };
         most = most.max(now);
+        let (problem, asked) = match ended {
+            Ended::Whole => return Ok(()),
+            Ended::Partial => continue,
+            Ended::Cut { problem, wait } => (problem, wait),
+            Ended::Slow(problem) => (problem, None),
+        };
         if failures >= patience.attempts {
             let kept = if now > 0 {
                 format!("what was fetched is kept in {}; ", short(part))
@@ -79,7 +84,9 @@ pub(super) fn download(
             bail!("{url}: {problem}; {kept}repeat the command to go on")
         }
         let wait = patience.retry_wait.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        std::thread::sleep(wait.max(asked.unwrap_or_default()).min(LONGEST_WAIT));
+        let wait = wait.max(asked.unwrap_or_default()).min(LONGEST_WAIT);
+        say_error(&format!("{url}: {problem}; asked again in {} s", wait.as_secs_f64()));
+        std::thread::sleep(wait);
     }
 }
 
@@ -90,6 +97,10 @@ fn have(part: &Path) -> u64 {
 
 enum Ended {
     Whole,
+    /// The server sent less than the rest, and said so.
+    Partial,
+    /// The connection brought too little.
+    Slow(String),
     /// Another attempt may bring the rest.
     Cut {
         problem: String,
@@ -110,6 +121,8 @@ struct Request<'a> {
     part: &'a Path,
     length: Option<u64>,
     patience: &'a Patience,
+    /// Bytes of the whole archive, as the server last told them.
+    whole: Option<u64>,
 }
 
 impl Request<'_> {
@@ -117,7 +130,7 @@ impl Request<'_> {
     ///
     /// # Errors
     /// If it is of no use to try again.
-    fn send(&self, have: u64) -> Result<Ended> {
+    fn send(&mut self, have: u64) -> Result<Ended> {
         let url = self.url;
         let have = if self.length.is_some_and(|length| have > length) { 0 } else { have };
         let mut request = self.agent.get(url);
@@ -135,76 +148,130 @@ impl Request<'_> {
             }
             Err(error) => return Ok(Ended::cut(self.told(&error))),
         };
-        let from = match response.status() {
-            StatusCode::OK => 0,
-            StatusCode::PARTIAL_CONTENT if range(&response).0 == Some(have) => have,
-            StatusCode::PARTIAL_CONTENT => {
-                bail!("{url}: the server sent another part than asked for; give --from")
-            }
+        let length = response.body().content_length();
+        let range = content_range(&response);
+        let (from, end, whole) = match response.status() {
+            StatusCode::OK => (0, length, length),
+            StatusCode::PARTIAL_CONTENT => match range {
+                Some(ContentRange { part: Some((from, end)), whole })
+                    if from == have && length.is_none_or(|length| length == end - from) =>
+                {
+                    (from, Some(end), whole)
+                }
+                _ => {
+                    let anew = match have {
+                        0 => String::new(),
+                        _ => format!(" or delete {} to begin anew", short(self.part)),
+                    };
+                    bail!("{url}: the server sent another part than asked for; give --from{anew}")
+                }
+            },
             StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => {
                 // Nothing is left to send: the part is the whole, unless the server's is shorter.
-                if range(&response).1.is_none_or(|whole| whole == have) {
+                if range.and_then(|range| range.whole).is_none_or(|whole| whole == have) {
                     return Ok(Ended::Whole);
                 }
-                File::create(self.part).map_err(|error| cannot_write(self.part, &error))?;
-                return Ok(Ended::cut("the server's archive is shorter than what is here".into()));
+                return self.anew("the server's archive is shorter than what is here");
             }
             StatusCode::NOT_FOUND => {
                 bail!("{url}: not found (404); check the address or give --from")
             }
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => bail!(
+                "{url}: the proxy wants to know who asks (407); name it as http://USER:PASSWORD@HOST:PORT"
+            ),
             status if status.is_server_error() || RETRIED.contains(&status) => {
                 let wait = asked_wait(&response);
                 return Ok(Ended::Cut { problem: format!("the server answered {status}"), wait });
             }
             status => bail!("{url}: the server answered {status}; give --from"),
         };
-        let whole = response.body().content_length().map(|rest| from + rest);
         if let (Some(whole), Some(length)) = (whole, self.length)
             && whole != length
         {
             bail!("{url}: the server offers {whole} bytes, it should be {length}; give --from")
         }
-        self.copy(response.into_body().into_reader(), from, whole)
+        if let (Some(before), Some(whole)) = (self.whole, whole)
+            && before != whole
+            && from > 0
+        {
+            return self.anew("the server's archive has changed");
+        }
+        self.whole = whole;
+        self.copy(response.into_body().into_reader(), from, end)
     }
 
-    fn copy(&self, mut body: impl Read, from: u64, whole: Option<u64>) -> Result<Ended> {
+    /// Drops what is here.
+    fn anew(&mut self, problem: &str) -> Result<Ended> {
+        File::create(self.part).map_err(|error| cannot_write(self.part, &error))?;
+        self.whole = None;
+        Ok(Ended::cut(format!("{problem}, it is fetched anew")))
+    }
+
+    /// Writes an answer's bytes from `from` on, up to `end` where that is known.
+    fn copy(&self, mut body: impl Read, from: u64, end: Option<u64>) -> Result<Ended> {
         let full = |error: io::Error| cannot_write(self.part, &error);
         let file = OpenOptions::new().create(true).write(true).truncate(from == 0).open(self.part);
         let mut file = file.map_err(full)?;
         io::Seek::seek(&mut file, io::SeekFrom::Start(from)).map_err(full)?;
-        let bar = bar(whole);
+        let bar = bar(self.whole);
         let mut buffer = vec![0; 1 << 16];
         let mut have = from;
+        let mut pace = Pace::over(self.patience.timeout);
+        let is_whole = |have| end.is_some_and(|end| have >= end);
         // More than there should be is as wrong as less; there is no need to fetch all of it.
-        while self.length.is_none_or(|length| have <= length) {
+        let ended = loop {
+            if self.length.is_some_and(|length| have > length) {
+                break None;
+            }
             bar.set_position(have);
-            match body.read(&mut buffer) {
-                Ok(0) => break,
+            let asked = Instant::now();
+            let got = body.read(&mut buffer);
+            let waited = asked.elapsed();
+            match got {
+                // An answer may hold more than the part that it announced.
+                Ok(0) => break None,
+                Ok(_) if is_whole(have) => break None,
                 Ok(count) => {
+                    let room = end.map_or(u64::MAX, |end| end - have);
+                    let count = usize::try_from(room).map_or(count, |room| room.min(count));
                     file.write_all(&buffer[..count]).map_err(full)?;
                     have += count as u64;
+                    if pace.is_too_slow(count, waited) && !is_whole(have) {
+                        let within = self.patience.timeout.as_secs_f64();
+                        break Some(Ended::Slow(format!(
+                            "too slow after {have} bytes (less than {SLOWEST} bytes a second for {within} s)"
+                        )));
+                    }
                 }
                 Err(error) => {
-                    file.sync_all().map_err(full)?;
                     let cause = error.get_ref().and_then(|error| error.downcast_ref());
                     let problem = cause.map_or_else(|| error.to_string(), |error| self.told(error));
-                    return Ok(Ended::cut(format!("cut off after {have} bytes ({problem})")));
+                    break Some(Ended::cut(format!("cut off after {have} bytes ({problem})")));
                 }
             }
-        }
+        };
         file.sync_all().map_err(full)?;
         bar.finish_and_clear();
-        match whole {
-            Some(whole) if have < whole => {
-                Ok(Ended::cut(format!("cut off after {have} of {whole} bytes")))
+        Ok(ended.unwrap_or_else(|| match (end, self.whole) {
+            (Some(end), _) if have < end => {
+                Ended::cut(format!("cut off after {have} of {} bytes", self.whole.unwrap_or(end)))
             }
-            _ => Ok(Ended::Whole),
-        }
+            // Whether something is missing, the server knows.
+            (Some(_), None) => Ended::Partial,
+            (Some(_), Some(whole)) if have < whole => Ended::Partial,
+            _ => Ended::Whole,
+        }))
     }
 
     /// What went wrong, in words.
     fn told(&self, error: &ureq::Error) -> String {
         match error {
+            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+                format!("no connection came about in {} s", self.patience.timeout.as_secs_f64())
+            }
+            ureq::Error::Timeout(Timeout::RecvResponse) => {
+                format!("no answer came in {} s", self.patience.timeout.as_secs_f64())
+            }
             ureq::Error::Timeout(_) => {
                 format!("nothing came for {} s", self.patience.timeout.as_secs_f64())
             }
@@ -221,17 +288,8 @@ fn asked_wait(response: &Response<Body>) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Where the part that the server sends begins, and how long the whole is: of
-/// `bytes 100-199/200` 100 and 200, of `bytes */200` 200.
-fn range(response: &Response<Body>) -> (Option<u64>, Option<u64>) {
-    let header = response.headers().get("content-range").and_then(|value| value.to_str().ok());
-    let Some((part, whole)) = header
-        .and_then(|range| range.trim().strip_prefix("bytes "))
-        .and_then(|range| range.split_once('/'))
-    else {
-        return (None, None);
-    };
-    (part.split('-').next().and_then(|start| start.parse().ok()), whole.parse().ok())
+fn content_range(response: &Response<Body>) -> Option<ContentRange> {
+    ContentRange::parse(response.headers().get("content-range")?.to_str().ok()?)
 }
 
 fn bar(whole: Option<u64>) -> ProgressBar {

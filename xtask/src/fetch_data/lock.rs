@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::unpack::UNPACKING;
-use crate::{say_error, short};
+use crate::{mistake, say_error, short};
 
 /// The file that is locked. It stays: deleting it would let two fetches lock two files.
 const LOCK: &str = ".fetch-data.lock";
@@ -19,7 +19,9 @@ pub(super) struct Lock {
 /// Waits until no other fetch works in the folder, and removes what a killed one left half unpacked.
 pub(super) fn lock(into: &Path) -> Result<Lock> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(into.join(LOCK));
-    let file = file.with_context(|| format!("cannot write into {}", short(into)))?;
+    let file = file.map_err(|error| {
+        mistake(format!("cannot write into {}: {error}; give another --into", short(into)))
+    })?;
     let locked = match file.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {

@@ -1,8 +1,13 @@
 //! `cargo xtask fetch-data`: download, check, unpack; each step can be interrupted and repeated.
 
 mod archive;
+mod connect;
+mod content_range;
 mod download;
 mod lock;
+mod names;
+mod no_proxy;
+mod pace;
 mod proxy;
 mod sets;
 mod unpack;
@@ -13,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::{say, sha256_of, short};
+use self::names::{ARCHIVE, PART, REFUSED, is_archive, is_plain, stem};
+use crate::{mistake, say, sha256_of, short};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -60,10 +66,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn jobs(args: &Args) -> Result<Vec<Job>> {
     let archive = args.from.as_deref().filter(|from| is_archive(from));
     if let Some(from) = archive
-        && (stem(from).is_empty() || stem(from).starts_with('.'))
+        && !is_plain(stem(from))
     {
         // What an archive is called names files and folders here.
-        bail!("--from {from} names no archive; give one called NAME.tgz")
+        return Err(mistake(format!("--from {from} names no archive; give one called NAME.tgz")));
+    }
+    if let Some(name) = args.sets.iter().find(|name| !is_plain(name)) {
+        return Err(mistake(format!(
+            "no data set can be called {name:?}: it would be the folder's name; give a plain one"
+        )));
     }
     if args.sets.is_empty()
         && let Some(from) = archive
@@ -73,7 +84,11 @@ fn jobs(args: &Args) -> Result<Vec<Job>> {
         return Ok(vec![job(name, source(from, None), args)?]);
     }
     if archive.is_some() && args.sets.len() > 1 {
-        bail!("--from names one archive, but {} sets are asked for; name one", args.sets.len())
+        let told = format!(
+            "--from names one archive, but {} sets are asked for; name one",
+            args.sets.len()
+        );
+        return Err(mistake(told));
     }
     let default = ["imagewang-160".to_owned()];
     let names = if args.sets.is_empty() { &default[..] } else { &args.sets };
@@ -82,7 +97,10 @@ fn jobs(args: &Args) -> Result<Vec<Job>> {
         .map(|name| {
             if sets::by_name(name).is_none() && archive.is_none() {
                 let known: Vec<_> = sets::SETS.iter().map(|set| set.name).collect();
-                bail!("no data set is called {name:?}; choose one of: {}", known.join(", "))
+                let known = known.join(", ");
+                return Err(mistake(format!(
+                    "no data set is called {name:?}; choose one of: {known}"
+                )));
             }
             let from = args.from.as_deref().unwrap_or(sets::HOME);
             job(Some(name.clone()), source(from, Some(name)), args)
@@ -101,12 +119,6 @@ fn job(name: Option<String>, source: Source, args: &Args) -> Result<Job> {
     Ok(Job { name, source, length, sha256 })
 }
 
-/// Whether `--from` names one archive, and not a place that has several.
-fn is_archive(from: &str) -> bool {
-    let path = from.split(['?', '#']).next().unwrap_or(from);
-    path.ends_with(".tgz") || path.ends_with(".tar.gz") || Path::new(from).is_file()
-}
-
 fn source(from: &str, name: Option<&str>) -> Source {
     let whole = match name {
         Some(name) if !is_archive(from) => format!("{}/{name}.tgz", from.trim_end_matches('/')),
@@ -119,27 +131,27 @@ fn source(from: &str, name: Option<&str>) -> Source {
     }
 }
 
-/// An archive's file name without its ending.
-fn stem(from: &str) -> &str {
-    let path = from.split(['?', '#']).next().unwrap_or(from);
-    let name = path.rsplit('/').next().unwrap_or(path);
-    name.strip_suffix(".tgz").or_else(|| name.strip_suffix(".tar.gz")).unwrap_or(name)
-}
-
 fn fetch(job: &Job, into: &Path, patience: &download::Patience) -> Result<()> {
     if already_there(job, into)? {
         return Ok(());
     }
-    fs::create_dir_all(into).with_context(|| format!("cannot create {}", short(into)))?;
+    fs::create_dir_all(into).map_err(|error| {
+        mistake(format!("cannot create {}: {error}; give another --into", short(into)))
+    })?;
     let _lock = lock::lock(into)?;
     // Another fetch may have brought it in the meantime.
     if already_there(job, into)? {
         return Ok(());
     }
     let (archive, downloaded) = match &job.source {
-        Source::File(path) => (path.clone(), false),
+        Source::File(path) => {
+            fs::File::open(path).map_err(|error| {
+                mistake(format!("cannot read {}: {error}; give another --from", short(path)))
+            })?;
+            (path.clone(), false)
+        }
         Source::Url(url) => {
-            let part = into.join(format!("{}.tgz.part", stem(url)));
+            let part = into.join(format!("{}{ARCHIVE}.{PART}", stem(url)));
             download::download(url, &part, job.length, patience)?;
             (part, true)
         }
@@ -147,7 +159,7 @@ fn fetch(job: &Job, into: &Path, patience: &download::Patience) -> Result<()> {
     let sha256 = match check(&archive, job) {
         Ok(sha256) => sha256,
         Err(problem) if downloaded => return Err(put_aside(&archive, &problem)),
-        Err(problem) => bail!("{problem:#}; give another --from"),
+        Err(problem) => return Err(mistake(format!("{problem:#}; give another --from"))),
     };
     let unpacked = unpack::unpack(&archive, into, job.name.as_deref(), &sha256);
     let folder = match unpacked {
@@ -179,10 +191,10 @@ fn already_there(job: &Job, into: &Path) -> Result<bool> {
         return Ok(false);
     };
     if job.sha256.as_ref().is_some_and(|wanted| *wanted != stamp) {
-        bail!(
+        return Err(mistake(format!(
             "{} is there, but from an archive of SHA-256 {stamp}; delete it to fetch the other",
             short(&folder)
-        )
+        )));
     }
     say(format_args!("{}: already there", short(&folder)));
     Ok(true)
@@ -190,7 +202,8 @@ fn already_there(job: &Job, into: &Path) -> Result<bool> {
 
 fn not_in_the_way(folder: &Path) -> Result<()> {
     if folder.exists() {
-        bail!("{} is in the way; delete it or give another --into", short(folder))
+        let told = format!("{} is in the way; delete it or give another --into", short(folder));
+        return Err(mistake(told));
     }
     Ok(())
 }
@@ -198,7 +211,7 @@ fn not_in_the_way(folder: &Path) -> Result<()> {
 /// Renames a downloaded archive that is not what it should be, so that the next fetch begins anew
 /// and a person can look at it.
 fn put_aside(part: &Path, problem: &anyhow::Error) -> anyhow::Error {
-    let aside = part.with_extension("refused");
+    let aside = part.with_extension(REFUSED);
     match fs::rename(part, &aside) {
         Ok(()) => anyhow!("{problem:#}; it is kept as {}, fetch again", short(&aside)),
         Err(error) => anyhow!("{problem:#}; delete it and fetch again ({error})"),
@@ -212,7 +225,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> anyhow::Error {
             "; free some space or give another --into"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; give another --into"
+            return mistake(format!("cannot write {}: {error}; give another --into", short(path)));
         }
         _ => "",
     };
@@ -268,7 +281,6 @@ mod tests {
         assert_eq!(url(source("http://m/a.tgz", Some("imagewang"))), "http://m/a.tgz");
         assert_eq!(url(source("file:///d/a.tgz", None)), "/d/a.tgz");
         assert_eq!(url(source("/mirror", Some("imagewang"))), "/mirror/imagewang.tgz");
-        assert_eq!(stem("http://m/a-b.tar.gz?x=1"), "a-b");
     }
 
     #[test]

@@ -1,46 +1,51 @@
 //! Which proxy the environment names for an address, read as curl reads it.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
+use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
-/// The proxy for `url`: of `HTTPS_PROXY` or `HTTP_PROXY`, whichever fits the address, else of
-/// `ALL_PROXY`; each also in lower case, which goes first. Hosts in `NO_PROXY` are asked directly.
+use super::no_proxy;
+use crate::mistake;
+
+/// The proxy for `uri`, unless `NO_PROXY` names its host.
+pub(super) fn of(uri: &Uri, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>> {
+    let direct = either("no_proxy", &variable).map(|(_, list)| list).unwrap_or_default();
+    if uri.host().is_none_or(|host| no_proxy::names(&direct, host)) {
+        return Ok(None);
+    }
+    named(uri.scheme_str().unwrap_or_default(), variable)
+}
+
+/// The proxy for addresses of a scheme: of `HTTPS_PROXY` or `HTTP_PROXY`, whichever fits, else of
+/// `ALL_PROXY`; each also in lower case, which goes first.
 ///
-/// The proxy is asked for a tunnel (`CONNECT`), for `http` addresses too.
-pub(super) fn of(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>> {
-    let scheme = url.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    let either = |name: &str| {
-        let spellings = [name.to_owned(), name.to_ascii_uppercase()];
-        spellings.into_iter().find_map(|name| variable(&name).map(|value| (name, value)))
-    };
-    let Some((name, value)) = either(&format!("{scheme}_proxy")).or_else(|| either("all_proxy"))
-    else {
+/// # Errors
+/// If what is named is no proxy for HTTP.
+pub(super) fn named(
+    scheme: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Option<Proxy>> {
+    let fits = either(&format!("{}_proxy", scheme.to_ascii_lowercase()), &variable);
+    let Some((name, value)) = fits.or_else(|| either("all_proxy", &variable)) else {
         return Ok(None);
     };
     if value.trim().is_empty() {
         return Ok(None);
     }
-    let named = Proxy::new(value.trim())
-        .with_context(|| format!("{name} names no proxy; give it as http://HOST:PORT"))?;
-    if !matches!(named.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
-        bail!("{name} names a proxy that is neither http:// nor https://; unset it or name another")
+    let proxy = Proxy::new(value.trim())
+        .map_err(|_| mistake(format!("{name} names no proxy; give it as http://HOST:PORT")))?;
+    if !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
+        return Err(mistake(format!(
+            "{name} names a proxy that is neither http:// nor https://; unset it or name another"
+        )));
     }
-    let mut proxy = Proxy::builder(named.protocol()).host(named.host()).port(named.port());
-    if let Some(user) = named.username() {
-        proxy = proxy.username(user);
-    }
-    if let Some(password) = named.password() {
-        proxy = proxy.password(password);
-    }
-    let direct = either("no_proxy").map(|(_, value)| value).unwrap_or_default();
-    for host in direct.split(',').map(str::trim).filter(|host| !host.is_empty()) {
-        proxy = proxy.no_proxy(host);
-        if !host.starts_with(['*', '.']) {
-            // A domain stands for its hosts too.
-            proxy = proxy.no_proxy(&format!(".{host}"));
-        }
-    }
-    proxy.build().map(Some).with_context(|| format!("{name} names no proxy"))
+    Ok(Some(proxy))
+}
+
+/// A variable in lower case, else in upper case, with the name it has.
+fn either(name: &str, variable: impl Fn(&str) -> Option<String>) -> Option<(String, String)> {
+    let spellings = [name.to_owned(), name.to_ascii_uppercase()];
+    spellings.into_iter().find_map(|name| variable(&name).map(|value| (name, value)))
 }
 
 #[cfg(test)]
@@ -53,8 +58,7 @@ mod tests {
             let found = environment.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        let proxy =
-            of(url, variable).unwrap().filter(|proxy| !proxy.is_no_proxy(&url.parse().unwrap()));
+        let proxy = of(&url.parse().unwrap(), variable).unwrap();
         assert_eq!(proxy.as_ref().map(Proxy::host), want, "{url} {environment:?}");
     }
 
@@ -76,16 +80,16 @@ mod tests {
         check("http://a.org/x.tgz", &[proxy, ("NO_PROXY", "b.org, a.org")], None);
         check("http://m.a.org/x.tgz", &[proxy, ("no_proxy", "a.org")], None);
         check("http://ba.org/x.tgz", &[proxy, ("NO_PROXY", "a.org")], Some("plain"));
-        check("http://m.a.org/x.tgz", &[proxy, ("NO_PROXY", ".a.org")], None);
-        check("http://a.org/x.tgz", &[proxy, ("NO_PROXY", "*")], None);
+        check("http://127.0.0.1:8000/x.tgz", &[proxy, ("NO_PROXY", "127.0.0.0/8")], None);
+        check("http://[fd00::1]:80/x.tgz", &[proxy, ("NO_PROXY", "fd00::/8")], None);
     }
 
     #[test]
     fn other_proxies_are_refused() {
         let name =
             |value: &'static str| move |name: &str| (name == "ALL_PROXY").then(|| value.to_owned());
-        let error = of("http://m/", name("socks5://host:1")).unwrap_err().to_string();
+        let error = named("http", name("socks5://host:1")).unwrap_err().to_string();
         assert!(error.contains("ALL_PROXY"), "{error}");
-        assert!(of("http://m/", name("http://:bad:")).is_err());
+        assert!(named("http", name("http://:bad:")).is_err());
     }
 }

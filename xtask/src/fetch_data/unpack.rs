@@ -52,7 +52,7 @@ pub(super) fn unpack(
     let name = match (name, found) {
         (Some(name), _) => name.to_owned(),
         (None, Some(found)) => found,
-        (None, None) => super::stem(&archive.display().to_string()).to_owned(),
+        (None, None) => super::names::stem(&archive.display().to_string()).to_owned(),
     };
     let folder = into.join(&name);
     if stamp_of(&folder).is_some_and(|stamp| stamp == sha256) {

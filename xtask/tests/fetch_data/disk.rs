@@ -100,7 +100,8 @@ fn folders_that_may_not_be_written() {
         if nobody {
             command.uid(65534).gid(65534);
         }
-        refused(&mut command, words);
+        let output = refused(&mut command, words);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
     };
     let closed = |mode| Permissions::from_mode(mode);
     fs::create_dir(bench.target()).unwrap();

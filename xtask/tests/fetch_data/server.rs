@@ -10,6 +10,8 @@ use std::thread;
 pub(crate) struct Request {
     /// `GET /x.tgz HTTP/1.1` without the version.
     pub(crate) line: String,
+    /// The lines below it, in small letters.
+    pub(crate) header: Vec<String>,
     /// The byte that it wants to begin with.
     pub(crate) start: usize,
     /// How many requests came before.
@@ -74,13 +76,11 @@ fn read(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
     let line = lines.next()?;
     let line = line.trim_end_matches(" HTTP/1.1").to_owned();
-    let mut start = 0;
-    for line in lines.take_while(|line| !line.is_empty()) {
-        if let Some(range) = line.to_lowercase().strip_prefix("range: bytes=") {
-            start = range.trim_end_matches('-').parse().unwrap();
-        }
-    }
-    Some(Request { line, start, earlier: 0 })
+    let header: Vec<_> =
+        lines.take_while(|line| !line.is_empty()).map(|line| line.to_lowercase()).collect();
+    let range = header.iter().find_map(|line| line.strip_prefix("range: bytes="));
+    let start = range.map_or(0, |range| range.trim_end_matches('-').parse().unwrap());
+    Some(Request { line, header, start, earlier: 0 })
 }
 
 pub(crate) fn head(stream: &mut TcpStream, status: &str, headers: &str) {
@@ -97,4 +97,11 @@ pub(crate) fn send(stream: &mut TcpStream, body: &[u8], start: usize, end: usize
         head(stream, "200 OK", &length);
     }
     let _ = stream.write_all(&body[start..end]);
+}
+
+/// Sends a part with this `Content-Range`.
+pub(crate) fn send_part(stream: &mut TcpStream, part: &[u8], range: &str) {
+    let header = format!("content-length: {}\r\ncontent-range: {range}", part.len());
+    head(stream, "206 Partial Content", &header);
+    let _ = stream.write_all(part);
 }
