@@ -7,14 +7,15 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result, bail};
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use tar::{Archive, EntryType};
 
+use super::tree::Tree;
 use crate::short;
 
 /// The most that an archive may unpack to: twenty times the largest of the known ones.
 const MOST_BYTES: u64 = 64 << 30;
-/// The most files and folders: ten times as many.
+/// The most entries: ten times as many as the largest has.
 const MOST_ENTRIES: u64 = 500_000;
 /// How many times its own length an archive may unpack to, besides [`SLACK`]: pictures are packed
 /// already, gzip makes a thousandth of zeros.
@@ -24,11 +25,16 @@ const SLACK: u64 = 16 << 20;
 /// What may stand between two files: headers, long names, padding, in bytes.
 const BETWEEN: u64 = 1 << 20;
 
+/// The most characters of a name that are shown.
+const SHOWN: usize = 200;
+
 /// Calls `visit` with the path of each folder, and with the path and the content of each file.
+///
+/// All of the archive is read: several gzip members, and several tar archives, one behind the other.
 ///
 /// # Errors
 /// If `visit` fails, or the archive is damaged, larger than it may be, or holds anything else than
-/// files and folders that stay below the folder they are unpacked into.
+/// files and folders that can be, below the folder they are unpacked into.
 pub(super) fn walk(
     path: &Path,
     mut visit: impl FnMut(&Path, Option<&mut dyn Read>) -> Result<()>,
@@ -37,9 +43,10 @@ pub(super) fn walk(
     let file = File::open(path).with_context(|| format!("cannot open {}", short(path)))?;
     let most = MOST_BYTES.min(SLACK + MOST_RATIO * file.metadata()?.len());
     let left = Rc::new(Cell::new(BETWEEN));
-    let inner = GzDecoder::new(BufReader::new(file));
+    let inner = MultiGzDecoder::new(BufReader::new(file));
     let mut archive = Archive::new(Metered { inner, left: Rc::clone(&left) });
-    let (mut bytes, mut count) = (0_u64, 0);
+    archive.set_ignore_zeros(true);
+    let (mut bytes, mut count, mut tree) = (0_u64, 0, Tree::default());
     for entry in archive.entries().context("it is no tar archive")? {
         let mut entry = entry.context(DAMAGED)?;
         let path = safe(&entry.path().context("a name in it is not readable")?)?;
@@ -55,11 +62,15 @@ pub(super) fn walk(
         // The iterator reads what follows the content, a file's content is read here.
         left.set(size.saturating_add(BETWEEN));
         match entry.header().entry_type() {
-            EntryType::Directory => visit(&path, None)?,
+            EntryType::Directory => {
+                tree.add(&path, false)?;
+                visit(&path, None)?;
+            }
             EntryType::Regular | EntryType::Continuous if path.file_name().is_none() => {
                 bail!("a file in it has no name")
             }
             EntryType::Regular | EntryType::Continuous => {
+                tree.add(&path, true)?;
                 let mut content = entry.by_ref().take(u64::MAX);
                 visit(&path, Some(&mut content))?;
                 if u64::MAX - content.limit() != size {
@@ -79,9 +90,14 @@ pub(super) fn walk(
     if count == 0 { bail!("it is empty") } else { Ok(()) }
 }
 
-/// A name with line breaks and control characters as escapes, so that a message stays one line.
+/// A name with line breaks and control characters as escapes, so that a message stays one line, and
+/// cut so that it stays a short one.
 pub(super) fn quoted(path: &Path) -> String {
-    format!("{:?}", path.display().to_string())
+    let name = path.display().to_string();
+    match name.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}…", &name[..end]),
+        None => format!("{name:?}"),
+    }
 }
 
 /// The path, if it stays below the folder it is unpacked into.

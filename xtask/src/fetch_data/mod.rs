@@ -10,6 +10,7 @@ mod no_proxy;
 mod pace;
 mod proxy;
 mod sets;
+mod tree;
 mod unpack;
 
 use std::fs;
@@ -250,7 +251,7 @@ fn check(archive: &Path, job: &Job) -> Result<String> {
         Some(wanted) if *wanted != sha256 => {
             bail!("{shown} has SHA-256 {sha256}, it should have {wanted}")
         }
-        _ => unpack::inspect(archive).map(|()| sha256),
+        _ => unpack::inspect(archive, job.name.as_deref()).map(|()| sha256),
     }
 }
 

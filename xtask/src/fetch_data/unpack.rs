@@ -7,19 +7,32 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::archive::{quoted, walk};
+use super::names::{is_plain, stem};
 use super::{STAMP, cannot_write, stamp_of};
 use crate::short;
 
 /// What the names of half unpacked folders begin with.
 pub(super) const UNPACKING: &str = ".unpacking-";
 
-/// Refuses an archive that is damaged, hostile or no data set; writes nothing.
-pub(super) fn inspect(archive: &Path) -> Result<()> {
+/// Refuses an archive that is damaged, hostile or no data set, and one that is to name its folder and
+/// cannot; writes nothing.
+pub(super) fn inspect(archive: &Path, name: Option<&str>) -> Result<()> {
     let shown = short(archive);
     let mut train = false;
     walk(archive, |path, content| {
+        let parts: Vec<_> = path.iter().collect();
+        let is_folder = |at: usize| at + 1 < parts.len() || content.is_none();
+        if let Some(at) = parts.iter().take(2).position(|part| *part == STAMP)
+            && is_folder(at)
+        {
+            bail!("{} in it is a folder, where a note is written", quoted(path))
+        }
         // `train/` is the top folder, or in it.
-        train |= path.iter().take(2).any(|part| part == "train") && path.iter().count() > 1;
+        let at = parts.iter().take(2).position(|part| *part == "train");
+        train |= parts.len() > 1 && at.is_some_and(is_folder);
+        if at == Some(1) && name.is_none() && !is_plain(&parts[0].to_string_lossy()) {
+            bail!("its folder {} has a name that is kept for fetch-data; give the data set another: fetch-data NAME", quoted(Path::new(parts[0])))
+        }
         if let Some(content) = content {
             io::copy(content, &mut io::sink())
                 .with_context(|| format!("{} is cut off or damaged", quoted(path)))?;
@@ -47,12 +60,15 @@ pub(super) fn unpack(
         .prefix(UNPACKING)
         .tempdir_in(into)
         .with_context(|| format!("cannot write into {}", short(into)))?;
-    write(archive, temporary.path())?;
-    let (top, found) = data_folder(temporary.path(), &short(archive))?;
+    // The temporary folder itself cannot be renamed away from under its guard.
+    let all = temporary.path().join("all");
+    fs::create_dir(&all).map_err(|error| cannot_write(&all, &error))?;
+    write(archive, &all)?;
+    let (top, found) = data_folder(all, &short(archive))?;
     let name = match (name, found) {
         (Some(name), _) => name.to_owned(),
         (None, Some(found)) => found,
-        (None, None) => super::names::stem(&archive.display().to_string()).to_owned(),
+        (None, None) => stem(&archive.display().to_string()).to_owned(),
     };
     let folder = into.join(&name);
     if stamp_of(&folder).is_some_and(|stamp| stamp == sha256) {
@@ -86,20 +102,11 @@ fn write(archive: &Path, below: &Path) -> Result<()> {
 }
 
 /// The folder with `train/` in it, at the top or one below, and its name if it has one.
-fn data_folder(top: &Path, shown: &str) -> Result<(PathBuf, Option<String>)> {
+fn data_folder(top: PathBuf, shown: &str) -> Result<(PathBuf, Option<String>)> {
     if top.join("train").is_dir() {
-        // A temporary folder itself cannot be renamed away from under its guard.
-        let inner = top.join(".top");
-        fs::create_dir(&inner)?;
-        for entry in fs::read_dir(top)? {
-            let entry = entry?;
-            if entry.file_name() != ".top" {
-                fs::rename(entry.path(), inner.join(entry.file_name()))?;
-            }
-        }
-        return Ok((inner, None));
+        return Ok((top, None));
     }
-    for entry in fs::read_dir(top)? {
+    for entry in fs::read_dir(&top)? {
         let entry = entry?;
         if entry.path().join("train").is_dir() {
             let name = entry.file_name().to_string_lossy().into_owned();

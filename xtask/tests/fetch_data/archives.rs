@@ -63,6 +63,23 @@ pub(crate) fn many(count: usize) -> Vec<u8> {
     builder.into_inner().unwrap().finish().unwrap()
 }
 
+/// A harmless file, and one whose name only tar's way with long names can hold.
+pub(crate) fn long_name(name: &str) -> Vec<u8> {
+    let long = [name.as_bytes(), b"\0"].concat();
+    archive(&[
+        ("w/train/1.jpg", FILE, b"x"),
+        ("././@LongLink", EntryType::GNULongName, &long),
+        ("cut", FILE, b"x"),
+    ])
+}
+
+/// One member of a gzip file.
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 /// A harmless file, then `length` zeros where a long name is expected.
 pub(crate) fn endless_name(length: usize) -> Vec<u8> {
     archive(&[("w/train/1.jpg", FILE, b"x"), ("long", EntryType::GNULongName, &vec![0; length])])

@@ -6,7 +6,9 @@ use std::{fs, thread};
 
 use tar::EntryType;
 
-use crate::archives::{Entry, FILE, archive, endless_name, many, noise, pictures, sha256};
+use crate::archives::{
+    Entry, FILE, archive, endless_name, gzip, long_name, many, noise, pictures, sha256,
+};
 use crate::{Bench, files};
 
 /// A local archive that must be refused with a line that says `word`, and with nothing written.
@@ -80,6 +82,129 @@ fn a_million_files_are_refused() {
 }
 
 #[test]
+fn a_million_folders_are_refused() {
+    // The folders that names imply count too: each of these has thirty of its own.
+    let names: Vec<_> = (0..20_000).map(|i| format!("w/train/{i}/{}", "a/".repeat(28))).collect();
+    let entries: Vec<Entry<'_>> =
+        names.iter().map(|name| (name.as_str(), EntryType::Directory, &b""[..])).collect();
+    hostile("folders", &archive(&entries), "500000 files");
+}
+
+#[test]
+fn folders_a_thousand_deep_are_refused() {
+    let name = "w/train/".to_owned() + &"a/".repeat(1000);
+    hostile("deep", &long_name(&name), "deeper than 32 folders");
+    let short: Entry<'_> = (&"a/".repeat(33), EntryType::Directory, b"");
+    hostile("deeper", &archive(&[("w/train/1.jpg", FILE, b"x"), short]), "deeper than 32 folders");
+}
+
+/// What no file system would take is the archive's fault, and none of it is written.
+#[test]
+fn faults_of_an_archive_are_told_as_such() {
+    let good: Entry<'_> = ("w/train/1.jpg", FILE, b"x");
+    let both = r#""w/train/a" in it is a file and a folder at once"#;
+    let (file, within): (Entry<'_>, Entry<'_>) =
+        (("w/train/a", FILE, b"x"), ("w/train/a/b.jpg", FILE, b"x"));
+    hostile("within", &archive(&[good, file, within]), both);
+    hostile("over", &archive(&[good, within, file]), both);
+    let folder: Entry<'_> = ("w/train/a/", EntryType::Directory, b"");
+    hostile("folder", &archive(&[good, file, folder]), both);
+    hostile("file", &archive(&[good, folder, file]), both);
+    // Only a file is called train.
+    hostile("no-train", &archive(&[("w/train", FILE, b"x")]), "has no train/ folder");
+    let long = format!("w/train/{}.jpg", "a".repeat(296));
+    hostile("long", &long_name(&long), "has a name of 300 bytes");
+    hostile("zero", &long_name("w/train/a\0b.jpg"), "in its name");
+}
+
+#[test]
+fn the_later_of_two_files_counts() {
+    let bench = Bench::new();
+    let twice =
+        [("w/train/1.jpg", FILE, &b"first, longer"[..]), ("w/train/1.jpg", FILE, b"second")];
+    bench.works(&["--from", &bench.archive("a.tgz", &archive(&twice))]);
+    assert_eq!(fs::read(bench.target().join("w/train/1.jpg")).unwrap(), b"second");
+}
+
+#[test]
+fn names_that_are_kept_here_are_no_data_sets() {
+    for name in [".unpacking-zz", ".fetch-data.lock", ".top", "other.tgz.part", "other.tgz.refused"]
+    {
+        let file = format!("{name}/train/1.jpg");
+        let bytes = archive(&[(&file, FILE, b"x")]);
+        hostile("kept", &bytes, "is kept for fetch-data; give the data set another");
+        // Which helps.
+        let bench = Bench::new();
+        bench.works(&["zz", "--from", &bench.archive("a.tgz", &bytes)]);
+        bench.works(&["--from", &bench.archive("small-wang.tgz", &pictures())]);
+        assert_eq!(files(&bench.target()), [".fetch-data.lock", "small-wang", "zz"]);
+    }
+    for top in ["", "w/"] {
+        let names = [".fetched/train/1.jpg", "train/1.jpg"].map(|name| format!("{top}{name}"));
+        let entries = names.each_ref().map(|name| (name.as_str(), FILE, &b"x"[..]));
+        hostile("note", &archive(&entries), "is a folder, where a note is written");
+    }
+}
+
+/// Below their folder all names are the archive's, ours of an earlier fetch among them.
+#[test]
+fn names_of_ours_within_a_data_set_are_its_own() {
+    for top in ["", "small/"] {
+        let names =
+            [".top/a", ".unpacking-zz/a", "train/a/.fetched/b", "all/a", ".fetched", "train/1"];
+        let names = names.map(|name| format!("{top}{name}"));
+        let bytes = archive(&names.each_ref().map(|name| (name.as_str(), FILE, &b"x"[..])));
+        let bench = Bench::new();
+        let file = bench.archive("small.tgz", &bytes);
+        bench.works(&["--from", &file]);
+        let folder = bench.target().join("small");
+        let want = [".fetched", ".top", ".unpacking-zz", "all", "train"];
+        assert_eq!(files(&folder), want);
+        assert_eq!(fs::read_to_string(folder.join(".fetched")).unwrap().trim(), sha256(&bytes));
+        assert!(bench.works(&["small", "--from", &file]).contains("already there"));
+    }
+}
+
+#[test]
+fn a_set_is_called_by_a_plain_name() {
+    let bench = Bench::new();
+    let file = bench.archive("a.tgz", &pictures());
+    let absolute = bench.path("out").display().to_string();
+    for name in ["../esc", "a/b", "..", ".", "", "a/", ".unpacking-a", &absolute, "a.tgz.part"] {
+        bench.mistaken(&[name, "--from", &file], &["no data set can be called", name]);
+    }
+    assert_eq!(files(bench.folder.path()), ["a.tgz"], "nothing is written at all");
+}
+
+#[test]
+fn members_of_gzip_are_read_one_after_the_other() {
+    let bytes = pictures();
+    let mut tar = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut tar).unwrap();
+    let cut = tar.len() / 3;
+    let bench = Bench::new();
+    // In the middle of a picture, as bgzip cuts.
+    let members = [&tar[..cut], &[], &tar[cut..]].map(gzip).concat();
+    bench.works(&["--from", &bench.archive("a.tgz", &members)]);
+    bench.is_whole();
+    assert_eq!(fs::read(bench.target().join("small-wang/train/a/1.jpg")).unwrap(), noise(200_000));
+    // Two archives, one behind the other.
+    let bench = Bench::new();
+    let more = archive(&[("small-wang/train/b/2.jpg", FILE, b"more")]);
+    bench.works(&["--from", &bench.archive("a.tgz", &[bytes.clone(), more].concat())]);
+    bench.is_whole();
+    assert_eq!(fs::read(bench.target().join("small-wang/train/b/2.jpg")).unwrap(), b"more");
+    // The limits are those of all members together, and each has to be whole.
+    let zeros = archive(&[("w/train/1.jpg", FILE, &vec![0; 15 << 20])]);
+    let bench = Bench::new();
+    bench.works(&["--from", &bench.archive("a.tgz", &zeros)]);
+    hostile("bombs", &[&zeros[..]; 3].concat(), "unpacks to more than");
+    hostile("padding", &[bytes.clone(), gzip(&vec![0; 2 << 20])].concat(), "too much");
+    hostile("half", &[&bytes[..], &gzip(&tar)[..1000]].concat(), "damaged");
+    hostile("rest", &[&bytes[..], b"something else"].concat(), "damaged");
+}
+
+#[test]
 fn decompression_bombs_are_refused() {
     let zeros = vec![0; 100 << 20];
     hostile("bomb", &archive(&[("w/train/1.jpg", FILE, &zeros)]), "more than");
@@ -131,7 +256,7 @@ fn killed_unpacking_leaves_nothing_to_clean_up() {
             files(&bench.target())
                 .into_iter()
                 .filter(|name| name.starts_with(".unpacking-"))
-                .any(|name| bench.target().join(name).join("many-wang/train/a/0.jpg").exists())
+                .any(|name| bench.target().join(name).join("all/many-wang/train/a/0.jpg").exists())
         };
         while !half() && child.try_wait().unwrap().is_none() {
             thread::sleep(Duration::from_millis(1));
