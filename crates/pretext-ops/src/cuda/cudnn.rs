@@ -25,6 +25,11 @@ use crate::gpu::product::{At, Form, Product};
 /// and more, to parameters that are wrong, are mistakes of ours and no reason to go another way.
 const UNSUPPORTED: std::ops::Range<u32> = 3000..4000;
 
+/// Whether an answer says no more than that.
+pub(super) fn is_unsupported(error: &CudnnError) -> bool {
+    UNSUPPORTED.contains(&(error.0 as u32))
+}
+
 /// Those that no thread is using: cuDNN's handles are for one thread at a time. They stay until the
 /// process ends, for what a thread destroys as it ends may come after the driver has gone.
 static SPARE: Mutex<Vec<(DeviceId, State)>> = Mutex::new(Vec::new());
@@ -109,7 +114,7 @@ impl State {
         }
         let plan = match Plan::new(self.handle.0, g, form, product)? {
             Ok(plan) => plan.map(Rc::new),
-            Err(CudnnError(status)) if UNSUPPORTED.contains(&(status as u32)) => None,
+            Err(error) if is_unsupported(&error) => None,
             Err(error) => return Err(explained(error, g, form, product)),
         };
         self.plans.insert(key, plan.clone());
@@ -134,7 +139,7 @@ mod tests {
     #[test]
     fn wrong_parameters_are_errors() {
         use sys::cudnnStatus_t as Status;
-        let unsupported = |status: Status| UNSUPPORTED.contains(&(status as u32));
+        let unsupported = |status: Status| is_unsupported(&CudnnError(status));
         for status in [
             Status::CUDNN_STATUS_NOT_SUPPORTED,
             Status::CUDNN_STATUS_NOT_SUPPORTED_SHAPE,

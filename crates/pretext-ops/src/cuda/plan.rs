@@ -2,10 +2,11 @@
 //!
 //! By cuDNN's graphs rather than its older calls, which look for all this anew each time.
 
-use candle_core::cuda_backend::cudarc::cudnn::sys;
+use candle_core::cuda_backend::cudarc::cudnn::{CudnnError, sys};
 use candle_core::{DType, Result, bail};
 use sys::cudnnBackendHeurMode_t as Mode;
 
+use super::cudnn::is_unsupported;
 use super::descriptor::{Address, Answer, Descriptor, Kind, Name, Note, Part};
 use crate::conv2d::Geometry;
 use crate::gpu::product::{At, Form, Order, Product};
@@ -58,7 +59,8 @@ impl Plan {
     }
 
     /// The first of cuDNN's choices, fastest first, that gives the same result in each run and has room;
-    /// or the one that takes the least. `parts` ends with the graph.
+    /// or the one that takes the least. `parts` ends with the graph. Choices that fail are passed over;
+    /// if none is left, a failure that is more than a lack of support is told.
     fn choose(
         handle: sys::cudnnHandle_t,
         parts: Vec<Descriptor>,
@@ -66,17 +68,28 @@ impl Plan {
     ) -> Answer<Option<Self>> {
         let Some(graph) = parts.last() else { return Ok(None) };
         let mut least: Option<(Descriptor, Descriptor, usize)> = None;
+        let mut failed = None;
+        let mut passed_over = |error: CudnnError| {
+            if !is_unsupported(&error) {
+                failed.get_or_insert(error);
+            }
+        };
         for mode in
             [Mode::CUDNN_HEUR_MODE_B, Mode::CUDNN_HEUR_MODE_A, Mode::CUDNN_HEUR_MODE_FALLBACK]
         {
-            // There need not be an answer of each kind.
-            let Ok(choices) = choices(graph, mode) else { continue };
+            let choices = choices(graph, mode).unwrap_or_else(|error| {
+                passed_over(error);
+                vec![]
+            });
             for choice in choices {
-                let Ok(notes) = notes(&choice) else { continue };
-                if notes.iter().any(|note| refused.contains(note)) {
-                    continue;
-                }
-                let Ok((plan, workspace)) = plan(handle, &choice) else { continue };
+                let (plan, workspace) = match plan(handle, &choice, refused) {
+                    Ok(Some(plan)) => plan,
+                    Ok(None) => continue,
+                    Err(error) => {
+                        passed_over(error);
+                        continue;
+                    }
+                };
                 if least.as_ref().is_none_or(|(.., before)| workspace < *before) {
                     least = Some((plan, choice, workspace));
                 }
@@ -88,11 +101,15 @@ impl Plan {
                 break;
             }
         }
-        Ok(least.map(|(plan, choice, workspace)| {
-            let mut parts = parts;
-            parts.push(choice);
-            Self { plan, workspace, _parts: parts }
-        }))
+        match (least, failed) {
+            (Some((plan, choice, workspace)), _) => {
+                let mut parts = parts;
+                parts.push(choice);
+                Ok(Some(Self { plan, workspace, _parts: parts }))
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
     }
 
     pub(super) fn run(&self, handle: sys::cudnnHandle_t, at: At, workspace: u64) -> Answer<()> {
@@ -223,12 +240,19 @@ fn notes(choice: &Descriptor) -> Answer<Vec<Note>> {
     engine.get(Name::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, vec![Note(u32::MAX); NOTES])
 }
 
-/// The plan of a choice, and the bytes of its workspace.
-fn plan(handle: sys::cudnnHandle_t, choice: &Descriptor) -> Answer<(Descriptor, usize)> {
+/// The plan of a choice, and the bytes of its workspace; `None` if it has a note that is refused.
+fn plan(
+    handle: sys::cudnnHandle_t,
+    choice: &Descriptor,
+    refused: &[Note],
+) -> Answer<Option<(Descriptor, usize)>> {
+    if notes(choice)?.iter().any(|note| refused.contains(note)) {
+        return Ok(None);
+    }
     let plan = Descriptor::new(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?
         .with(Name::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, &[handle])?
         .with(Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &[choice.part()])?
         .finished()?;
     let bytes = plan.get(Name::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, vec![0_i64])?;
-    Ok((plan, bytes.first().map_or(0, |&bytes| bytes.max(0) as usize)))
+    Ok(Some((plan, bytes.first().map_or(0, |&bytes| bytes.max(0) as usize))))
 }

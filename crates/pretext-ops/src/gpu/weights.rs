@@ -7,13 +7,6 @@ use super::product::{Form, Order};
 use super::{Arg, Machine, count, of_dtype};
 use crate::conv2d::Geometry;
 
-fn sizes(g: &Geometry, order: Order) -> Result<(u32, [Arg; 3])> {
-    let last = u32::from(order == Order::ChannelsLast);
-    let area = g.kernel.0 * g.kernel.1;
-    let sizes = [count(g.c)?, count(area)?, last];
-    Ok((count(g.o * g.c * area)?, sizes.map(Arg::Count)))
-}
-
 /// Whether they lie in this form as they are kept.
 pub(crate) fn lie_so(g: &Geometry, (dtype, order): Form) -> bool {
     dtype == DType::F32 && (order == Order::ChannelsFirst || g.kernel == (1, 1))
@@ -23,24 +16,40 @@ pub(crate) fn lie_so(g: &Geometry, (dtype, order): Form) -> bool {
 pub(crate) fn weights<M: Machine>(
     machine: &M,
     g: &Geometry,
-    (dtype, order): Form,
+    form: Form,
     from: u64,
     to: u64,
 ) -> Result<()> {
-    let (threads, [channels, area, last]) = sizes(g, order)?;
-    let arguments = [Arg::Address(from), channels, area, last, Arg::Address(to)];
-    machine.launch(of_dtype("weights", dtype)?, threads, &arguments)
+    launch(machine, "weights", g, form, from, to)
 }
 
 /// Writes their gradient, which has this form, as they are kept.
 pub(crate) fn weights_gradient<M: Machine>(
     machine: &M,
     g: &Geometry,
+    form: Form,
+    from: u64,
+    to: u64,
+) -> Result<()> {
+    launch(machine, "weights_gradient", g, form, from, to)
+}
+
+/// A thread for each number.
+fn launch<M: Machine>(
+    machine: &M,
+    kernel: &str,
+    g: &Geometry,
     (dtype, order): Form,
     from: u64,
     to: u64,
 ) -> Result<()> {
-    let (threads, [channels, area, last]) = sizes(g, order)?;
-    let arguments = [Arg::Address(from), channels, area, last, Arg::Address(to)];
-    machine.launch(of_dtype("weights_gradient", dtype)?, threads, &arguments)
+    let area = g.kernel.0 * g.kernel.1;
+    let arguments = [
+        Arg::Address(from),
+        Arg::Count(count(g.c)?),
+        Arg::Count(count(area)?),
+        Arg::Count((order == Order::ChannelsLast).into()),
+        Arg::Address(to),
+    ];
+    machine.launch(of_dtype(kernel, dtype)?, count(g.o * g.c * area)?, &arguments)
 }
