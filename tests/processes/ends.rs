@@ -103,7 +103,8 @@ fn mpirun_passes_on(signal: &str, options: &[&str], code: i32) {
     command.args(options).arg(env!("CARGO_BIN_EXE_pretext")).args(&args);
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("a checkpoint", || out.join("checkpoint.safetensors").exists());
-    Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    let told = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(told.success());
     let output = child.wait_with_output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(errors.matches("stopped; a checkpoint is in").count(), 1, "{errors}");

@@ -102,9 +102,11 @@ fn say(line: impl std::fmt::Display) {
     }
 }
 
-/// One line on standard error, where somebody reads it.
+/// One line on standard error, where somebody reads it. A full disk below it is nobody's.
 fn say_error(line: &str) {
-    if writeln!(std::io::stderr(), "{line}").is_err() {
+    if let Err(error) = writeln!(std::io::stderr(), "{line}")
+        && error.kind() == std::io::ErrorKind::BrokenPipe
+    {
         UNREAD.store(true, Ordering::Relaxed);
     }
 }

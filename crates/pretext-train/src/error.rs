@@ -109,7 +109,7 @@ pub enum Error {
     },
     /// The data set or one of its pictures cannot be read.
     #[error(transparent)]
-    Data(#[from] pretext_data::Error),
+    Data(pretext_data::Error),
     /// A network cannot be built, or weights do not fit it.
     #[error(transparent)]
     Model(pretext_models::Error),
@@ -130,6 +130,16 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl From<pretext_data::Error> for Error {
+    /// A full disk is one whoever writes to it.
+    fn from(error: pretext_data::Error) -> Self {
+        match error {
+            pretext_data::Error::Write { path, source } => Self::Io { path, source },
+            other => Self::Data(other),
+        }
+    }
 }
 
 impl From<pretext_models::Error> for Error {

@@ -44,12 +44,16 @@ struct Running {
     gpu: Option<String>,
 }
 
-/// A leaderboard that ends by an error leaves no run behind that nobody watches.
-impl Drop for Running {
+/// Runs that go on side by side.
+struct Runs(Vec<Running>);
+
+/// A leaderboard that ends by an error leaves no run behind that nobody watches; all leave their
+/// checkpoints at the same time.
+impl Drop for Runs {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            terminate(&self.child);
-            let _ = self.child.wait();
+        self.0.iter().for_each(|run| terminate(&run.child));
+        for run in &mut self.0 {
+            let _ = run.child.wait();
         }
     }
 }
@@ -86,7 +90,8 @@ impl Local<'_> {
         });
         let jobs = jobs.clamp(1, open.max(1));
         let threads = self.threads.or((jobs > 1).then(|| (cores / jobs).max(1)));
-        let mut running: Vec<Running> = Vec::new();
+        let mut runs = Runs(Vec::new());
+        let running = &mut runs.0;
         let mut memory = Memory::default();
         let mut passed_on = false;
         'looks: loop {
