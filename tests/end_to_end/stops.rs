@@ -100,7 +100,6 @@ fn an_interrupted_run_says_how_to_go_on() {
     );
 }
 
-/// What a clock measured: the only parts in which a resumed run's record differs.
 /// Where a full disk cuts a checkpoint off, one line says so, and the run goes on once there is space.
 #[cfg(unix)]
 #[test]
@@ -122,6 +121,7 @@ fn a_full_disk_is_one_line_with_the_remedy() {
     works(&pretrain(&data, &out, &["--epochs", "1", "--resume"]));
 }
 
+/// What a clock measured: the only parts in which a resumed run's record differs.
 fn without_times(mut record: Value) -> Value {
     let fields = record.as_object_mut().unwrap();
     let measured = ["started", "seconds", "joules"];

@@ -10,13 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, EntryType};
 
-use super::tree::Tree;
+use super::tree::{MOST_ENTRIES, Tree};
 use crate::short;
 
 /// The most that an archive may unpack to: twenty times the largest of the known ones.
 const MOST_BYTES: u64 = 64 << 30;
-/// The most entries: ten times as many as the largest has.
-const MOST_ENTRIES: u64 = 500_000;
 /// How many times its own length an archive may unpack to, besides [`SLACK`]: pictures are packed
 /// already, gzip makes a thousandth of zeros.
 const MOST_RATIO: u64 = 100;

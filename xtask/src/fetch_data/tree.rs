@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use super::archive::quoted;
 
 /// The most files and folders: ten times those of the largest of the known archives.
-const MOST_ENTRIES: usize = 500_000;
+pub(super) const MOST_ENTRIES: usize = 500_000;
 /// The most folders within each other; a data set has three or four.
 const DEEPEST: usize = 32;
 /// Bytes of a name that every file system takes.

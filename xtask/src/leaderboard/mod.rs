@@ -156,7 +156,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.report {
         for step in &steps {
             // A record of something else is told before the first hour too.
-            records::finished(step, &matrix)?;
+            records::check(step, &matrix)?;
         }
         let binary = pretext.path()?;
         let base = slurm::base(&matrix.out, &binary, args.threads, args.device)?;

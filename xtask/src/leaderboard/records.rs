@@ -130,12 +130,11 @@ pub(super) struct Board {
     pub(super) pretrainings: Vec<Pretraining>,
 }
 
-/// Whether a run is finished; a record of something else is refused, and so is an encoder that is no
-/// longer what its pretraining wrote.
-pub(super) fn finished(step: &Step, matrix: &Matrix) -> Result<bool> {
+/// Refuses the record of something else, and an encoder that is no longer what its pretraining wrote.
+pub(super) fn check(step: &Step, matrix: &Matrix) -> Result<()> {
     let path = step.out(matrix).join("record.json");
     if !path.exists() {
-        return Ok(false);
+        return Ok(());
     }
     let record = parse(&path)?;
     let changed = match difference(&record, step, matrix)? {
@@ -143,7 +142,7 @@ pub(super) fn finished(step: &Step, matrix: &Matrix) -> Result<bool> {
         changed => changed,
     };
     match changed {
-        None => Ok(true),
+        None => Ok(()),
         Some(what) => Err(mistake(format!(
             "{} is of another run ({what}); delete its folder or give another --out",
             short(&path)
@@ -151,7 +150,7 @@ pub(super) fn finished(step: &Step, matrix: &Matrix) -> Result<bool> {
     }
 }
 
-/// The same for a table of what there is: what is of another run is named, and does not count. Whose
+/// Whether a run counts in a table of what there is: what is of another run is named, and does not. Whose
 /// encoder was changed still counts, for the rules look at that.
 pub(super) fn counts(step: &Step, matrix: &Matrix) -> Result<bool> {
     let path = step.out(matrix).join("record.json");

@@ -147,7 +147,7 @@ fn agrees(pretrained: &Pretrained, run: &Record) -> Result<(), String> {
     }
 }
 
-/// Whether a run began with the very file that the pretraining wrote, and that still lies there.
+/// Whether a run began with the very file that the pretraining wrote, and that was not changed since.
 fn same_file(sha256: &str, run: &Pretraining) -> Result<(), String> {
     let Some(wrote) = &run.record.encoder_sha256 else {
         return Err(

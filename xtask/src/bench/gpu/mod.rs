@@ -1,7 +1,7 @@
 //! `cargo xtask bench gpu`: kernels, training steps and whole runs on a GPU, ours and PyTorch's.
 //!
-//! All of it takes longer than a machine may be had for: a call measures what its flags pick, and the page
-//! is made of what all calls found.
+//! All of it takes long: a call measures what its flags pick, and the page is made of what
+//! all calls found.
 
 mod cell;
 mod kernels;
