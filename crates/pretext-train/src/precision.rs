@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// The numbers between a network's layers. Weights, their gradients, batch statistics and losses
 /// are `f32` always. Scores are taken in `f32` on the processor; on a GPU as the network was trained,
-/// as PyTorch's autocast does.
+/// as PyTorch's autocast does. Features of an encoder are `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
